@@ -1,0 +1,119 @@
+"""Say what a run asks of a device: memory, copies, an order of execution.
+
+The hooks below are implemented once by the core for `host` (NumPy memory), and by the plugin of any
+other device. One arena is taken per device; every tensor of the plan is a view of it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from harness.contract import Shape, hookspec
+
+ALIGNMENT = 128
+"""Bytes. Every buffer begins at a multiple of it: a cache line pair, and a GPU's widest access."""
+
+
+@hookspec
+def empty(nbytes: int) -> Any:
+    """Memory of nbytes, uninitialised, beginning at a multiple of 128 bytes."""
+
+
+@hookspec
+def view(memory: Any, offset: int, shape: Shape, dtype: Any) -> Any:
+    """A C-contiguous array on memory[offset:], of the backend's own array kind; no copy."""
+
+
+@hookspec
+def adapt(buffer: Any) -> Any:
+    """Another backend's array on the same device, as this backend's own kind; no copy."""
+
+
+@hookspec
+def from_host(buffer: Any, array: Any) -> None:
+    """Copy a NumPy array of the same shape and dtype into a device buffer."""
+
+
+@hookspec
+def to_host(array: Any, buffer: Any) -> None:
+    """Copy a device buffer into a NumPy array of the same shape and dtype, and wait for it."""
+
+
+@hookspec
+def zero(buffer: Any) -> None:
+    """Fill a buffer with zeros."""
+
+
+@hookspec
+def synchronize() -> None:
+    """Wait until everything that was asked of the device is done."""
+
+
+@hookspec(firstresult=True)
+def capture(calls: Sequence[Callable[[], None]]) -> Callable[[], None] | None:
+    """Record calls into one that replays them, or None where the device cannot."""
+
+
+@hookspec
+def wrap_op(op: str, backend: str, call: Callable[..., None]) -> Callable[..., None] | None:
+    """Replace a half-op's function as it is bound, or None to leave it.
+
+    op: the hook's name, `layernorm_forward`. Called once for each distinct half-op of a plan, before
+    the first step; profilers and tracers are plugins of this hook and cost nothing when absent.
+    """
+
+
+REQUIRED = ("empty", "view", "from_host", "to_host", "zero", "synchronize")
+OPTIONAL = ("adapt", "capture", "wrap_op")
+HOOKS = REQUIRED + OPTIONAL
+
+
+class Device(Protocol):
+    """The device hooks as one object; what they do is said at the specifications above."""
+
+    name: str
+
+    def empty(self, nbytes: int) -> Any: ...
+    def view(self, memory: Any, offset: int, shape: Shape, dtype: Any) -> Any: ...
+    def from_host(self, buffer: Any, array: Any) -> None: ...
+    def to_host(self, array: Any, buffer: Any) -> None: ...
+    def zero(self, buffer: Any) -> None: ...
+    def synchronize(self) -> None: ...
+
+
+class Host:
+    """The CPU's memory, as NumPy arrays."""
+
+    name = "host"
+
+    def empty(self, nbytes: int) -> np.ndarray:
+        memory = np.empty(nbytes + ALIGNMENT, np.uint8)
+        start = -memory.ctypes.data % ALIGNMENT
+        return memory[start : start + nbytes]
+
+    def view(self, memory: np.ndarray, offset: int, shape: Shape, dtype: Any) -> np.ndarray:
+        dtype = np.dtype(dtype)
+        nbytes = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+        return memory[offset : offset + nbytes].view(dtype).reshape(shape)
+
+    def from_host(self, buffer: np.ndarray, array: np.ndarray) -> None:
+        np.copyto(buffer, array, casting="no")
+
+    def to_host(self, array: np.ndarray, buffer: np.ndarray) -> None:
+        np.copyto(array, buffer, casting="no")
+
+    def zero(self, buffer: np.ndarray) -> None:
+        buffer.fill(0)
+
+    def synchronize(self) -> None:
+        pass
+
+
+HOST = Host()
+
+HOST_ARRAYS: dict[str, Callable[[np.ndarray], Any]] = {
+    "numpy": lambda array: array,
+    "memoryview": memoryview,
+}
+"""The array kinds of host memory that the core makes itself, without copying."""

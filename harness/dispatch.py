@@ -1,0 +1,160 @@
+"""Bind each op to one backend, once, before the first step.
+
+The configuration says `every_op`, an op, or one half; the more particular key wins:
+
+    every_op: numpy      attention: numba      layernorm_backward: ./mine.py
+
+A fused op may also be given `expand`. Nothing is guessed from what is installed, and a backend that
+lacks what it was chosen for is an error.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.contract import Op, OpTable
+from harness.contract.table import nearest
+from harness.errors import ConfigError
+from harness.plugins import Backend, load, require
+
+EVERY_OP = "every_op"
+EXPAND = "expand"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which backend computes one half-op, and which configuration key said so."""
+
+    hook: str
+    backend: Backend
+    chosen_by: str
+
+    @property
+    def where(self) -> str:
+        return self.backend.where(self.hook)
+
+
+class Dispatch:
+    """The table op -> backend of one run. Backends are loaded when first chosen.
+
+    choices: `every_op`, op names and half names -> backend name, file ending in .py, or None.
+    Raises ConfigError for a key that is no op, PluginError for an unknown or broken backend.
+    """
+
+    def __init__(self, ops: OpTable, choices: Mapping[str, str | None]) -> None:
+        self.ops = ops
+        self._choices = {key: value for key, value in choices.items() if value is not None}
+        self._backends: dict[str, Backend] = {}
+        for key, value in self._choices.items():
+            self._check_key(key, value)
+        # Every backend that is named is loaded now: a misspelt one is an error even if unused.
+        for value in self._choices.values():
+            if value != EXPAND:
+                self.backend(value)
+
+    def _check_key(self, key: str, value: str) -> None:
+        if key == EVERY_OP:
+            return
+        if key not in self.ops:
+            try:
+                self.ops.op_of(key)
+            except ConfigError:
+                names = (EVERY_OP, *self.ops, *self.ops.hooks)
+                raise ConfigError(
+                    f"ops.{key}={value}: no op and no half of an op is called '{key}'",
+                    slug="unknown-op",
+                    nearest=nearest(key, names),
+                    ops=", ".join(sorted(self.ops)),
+                ) from None
+        if value == EXPAND and not (key in self.ops and self.ops[key].fused):
+            raise ConfigError(f"ops.{key}=expand: {key} is not a fused op", slug="not-a-fused-op")
+
+    def backend(self, name: str) -> Backend:
+        if name not in self._backends:
+            self._backends[name] = load(name, self.ops)
+        return self._backends[name]
+
+    @property
+    def backends(self) -> tuple[Backend, ...]:
+        """The backends that the configuration names."""
+        return tuple(self._backends.values())
+
+    def key_for(self, hook: str) -> str:
+        """The configuration key that decides a half-op: the half's own, the op's, or every_op."""
+        op = self.ops.op_of(hook)
+        for key in (hook, op.name, EVERY_OP):
+            if key in self._choices and self._choices[key] != EXPAND:
+                return key
+        raise ConfigError(
+            f"nothing chooses a backend for {hook}",
+            slug="no-backend-chosen",
+            do=f"set backend=NAME, or ops.{op.name}=NAME",
+        )
+
+    def choose(self, hook: str) -> Choice:
+        """The backend of a half-op. Raises OpNotImplemented where it does not have it."""
+        key = self.key_for(hook)
+        backend = self.backend(self._choices[key])
+        require(backend, hook, f"ops.{key}", self.ops)
+        return Choice(hook, backend, f"ops.{key}")
+
+    def expansion(self, op: Op) -> str | None:
+        """Why a fused op is expanded into its parts, or None where it is called as one.
+
+        It is called as one where a single backend is chosen for it and for every part, and has both
+        halves of it; so overriding a part always takes effect.
+        """
+        if self._choices.get(op.name) == EXPAND:
+            return f"ops.{op.name}=expand"
+        chosen = {hook: self._choices[self.key_for(hook)] for hook in op.hooks}
+        names = set(chosen.values())
+        for part in op.parts:
+            for hook in self.ops[part].hooks:
+                name = self._choices[self.key_for(hook)]
+                if names != {name}:
+                    self._refuse_conflict(op, hook)
+                    return f"ops.{self.key_for(hook)}={name} overrides a part"
+        backend = self.backend(names.pop())
+        for hook in op.hooks:
+            if hook not in backend:
+                if self._names_itself(op):
+                    self.choose(hook)
+                return f"{backend.name} does not implement {hook}"
+        return None
+
+    def _names_itself(self, op: Op) -> bool:
+        return any(key in self._choices for key in (op.name, *op.hooks))
+
+    def _refuse_conflict(self, op: Op, hook: str) -> None:
+        if not self._names_itself(op):
+            return
+        raise ConfigError(
+            f"ops.{op.name} and ops.{self.key_for(hook)} disagree: {op.name} replaces {hook}",
+            slug="fusion-conflict",
+            found=f"ops.{op.name} was chosen, and {hook} by ops.{self.key_for(hook)}",
+            do=f"ops.{op.name}=expand, or the same backend for {', '.join(op.parts)}",
+        )
+
+    def table(self, hooks: tuple[str, ...]) -> list[dict[str, Any]]:
+        """What really runs, for the record: hook, backend, source, file:line, chosen by."""
+        rows = []
+        for hook in hooks:
+            choice = self.choose(hook)
+            rows.append(
+                {
+                    "hook": hook,
+                    "backend": choice.backend.name,
+                    "source": choice.backend.source,
+                    "where": choice.where,
+                    "chosen_by": choice.chosen_by,
+                }
+            )
+        return rows
+
+
+def bind(choice: Choice, wrappers: tuple[Any, ...] = ()) -> Callable[..., None]:
+    """The plain function of a half-op, after every wrapper had its chance to replace it."""
+    call: Callable[..., None] = choice.backend.functions[choice.hook]
+    for wrapper in wrappers:
+        call = wrapper.wrap_op(choice.hook, choice.backend.name, call) or call
+    return call

@@ -1,0 +1,165 @@
+"""Run a plan: take the memory, bind every call once, then do nothing but call.
+
+A bound call is a plain function with its buffers; a step of training is a loop over them. No memory is
+taken after the constructor.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from harness.device import HOST, Device
+from harness.dispatch import bind
+from harness.memory import aligned
+from harness.parameters import Parameters
+from harness.plan import Plan, Step, Version, View
+
+Bound = Callable[[], None]
+
+
+class Executor:
+    """The buffers and bound calls of a plan.
+
+    parameters: the model's arenas, which several executors may share (training, validation, samples).
+    wrappers: plugins of the hook wrap_op.
+    """
+
+    def __init__(self, plan: Plan, parameters: Parameters, wrappers: tuple[Any, ...] = ()) -> None:
+        self.plan = plan
+        self.parameters = parameters
+        self._wrappers = wrappers
+        self._devices: dict[str, Device] = {"host": parameters.device}
+        self._devices[plan.home] = parameters.device
+        self._functions: dict[str, Callable[..., None]] = {}
+        self._arenas: dict[str, Any] = {}
+        self._persistent: dict[Version, Any] = {}
+        self._open_devices()
+        if plan.backward:
+            parameters.need("gradient")
+        for device, nbytes in plan.arena_bytes.items():
+            self._arenas[device] = self._devices[device].empty(nbytes)
+        self._forward = [self._bind(step) for step in plan.forward]
+        self._backward_first = [self._bind(step) for step in plan.backward]
+        self._backward_later = [
+            self._bind(step, later=True) for step in plan.backward if not step.first_only
+        ]
+        self._gather = [self._bind(step) for step in plan.gather]
+        self._refresh = [self._bind(step) for step in plan.refresh]
+        self._inputs = {
+            name: [self._buffer(View(v, tensor.shape)) for v in plan.input_versions(tensor)]
+            for name, tensor in plan.program.inputs.items()
+        }
+        self._places = {
+            name: [self._devices[v.device] for v in plan.input_versions(tensor)]
+            for name, tensor in plan.program.inputs.items()
+        }
+        self.refresh()
+
+    def _open_devices(self) -> None:
+        if self.plan.home != "host":
+            self._devices["host"] = HOST
+        for step in self.plan.steps:
+            if step.choice and step.choice.backend.device not in self._devices:
+                backend = step.choice.backend
+                self._devices[backend.device] = backend.open_device()
+
+    # -- what a training step is made of -------------------------------------------------------
+
+    def write(self, name: str, array: np.ndarray) -> None:
+        """Fill an input, on every device that reads it."""
+        for buffer, device in zip(self._inputs[name], self._places[name], strict=True):
+            device.from_host(buffer, array)
+
+    def seed(self, value: np.ndarray) -> None:
+        """Fill the gradient of the loss of each row."""
+        assert self.plan.seed is not None
+        view = self.plan.seed
+        self._devices[view.version.device].from_host(self._buffer(view), value)
+
+    def forward(self) -> None:
+        for call in self._forward:
+            call()
+
+    def backward(self, first: bool = True) -> None:
+        """Fill the gradients, or from the second micro-batch on (`first=False`) add to them."""
+        for call in self._backward_first if first else self._backward_later:
+            call()
+
+    def gather(self) -> None:
+        """Bring gradients of other devices home; once, before the optimizer."""
+        for call in self._gather:
+            call()
+
+    def refresh(self) -> None:
+        """Renew casts and copies of the parameters; once, after the optimizer."""
+        for call in self._refresh:
+            call()
+
+    def read(self, result: int = 0) -> np.ndarray:
+        """A result of the forward, as a new NumPy array."""
+        view = self.plan.results[result]
+        array = np.empty(view.shape, view.version.dtype)
+        self._devices[view.version.device].to_host(array, self._buffer(view))
+        return array
+
+    # -- binding ------------------------------------------------------------------------------
+
+    def _buffer(self, view: View) -> Any:
+        version = view.version
+        device = self._devices[version.device]
+        if version.kind == "activation":
+            memory, offset = self._arenas[version.device], version.block.offset
+            return device.view(memory, offset, view.shape, version.dtype)
+        owned = self._owned_by_parameters(version)
+        if owned is not None:
+            arena, name = owned
+            return self.parameters.view(arena, name, view.shape)
+        if version not in self._persistent:
+            self._persistent[version] = device.empty(aligned(version.nbytes))
+            whole = device.view(self._persistent[version], 0, version.tensor.shape, version.dtype)
+            device.zero(whole)
+        return device.view(self._persistent[version], 0, view.shape, version.dtype)
+
+    def _owned_by_parameters(self, version: Version) -> tuple[str, str] | None:
+        """(arena, parameter) of a master weight or a gradient at home; None for other copies."""
+        if version.device != self.plan.home or version.dtype != np.float32:
+            return None
+        if version.kind == "parameter":
+            return "parameter", version.tensor.name
+        for name, gradient in self.plan.gradients.items():
+            if gradient is version:
+                return "gradient", name
+        return None
+
+    def _bind(self, step: Step, later: bool = False) -> Bound:
+        if step.kind == "copy":
+            return self._bind_copy(step)
+        if step.kind == "zero":
+            (view,) = step.views
+            return partial(self._devices[view.version.device].zero, self._buffer(view))
+        assert step.choice is not None
+        if step.hook not in self._functions:
+            self._functions[step.hook] = bind(step.choice, self._wrappers)
+        backend = step.choice.backend
+        arguments = []
+        for name, value in step.arguments.items():
+            if isinstance(value, View):
+                value = backend.adapt(self._buffer(value))
+            elif name == "accumulate" and later:
+                value = True
+            arguments.append(value)
+        return partial(self._functions[step.hook], *arguments)
+
+    def _bind_copy(self, step: Step) -> Bound:
+        source, target = step.views
+        out, into = self._devices[source.version.device], self._devices[target.version.device]
+        staging = np.empty(source.shape, source.version.dtype)
+        source_buffer, target_buffer = self._buffer(source), self._buffer(target)
+
+        def copy() -> None:
+            out.to_host(staging, source_buffer)
+            into.from_host(target_buffer, staging)
+
+        return copy

@@ -1,0 +1,197 @@
+"""GPT-2, forwards; the backward is derived.
+
+    x = wte[tokens] + wpe
+    for each layer:   x = x + attention(layernorm(x))        x = x + feed_forward(layernorm(x))
+    loss = cross_entropy(layernorm(x) · wteᵀ, targets)
+
+Parameters have llm.c's names, one tensor per layer: `qkvw.3`. The head is tied to the token embedding.
+Source: Radford et al. 2019; openai/gpt-2, src/model.py; llm.c, train_gpt2.py.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.contract import Ids, OpTable, Shape
+from harness.errors import ConfigError
+from harness.program import Init, Parameter, Program, Tensor
+
+VOCABULARY_MULTIPLE = 128
+LAYERNORM_EPS = 1e-5
+
+
+@dataclass(frozen=True)
+class GPT2:
+    """The shape of a model.
+
+    positions: the longest sequence, T at most. vocab_size: tokens, without padding.
+    init: `normal` (GPT-2's: 0.02, residual projections scaled by 1/sqrt(2 layers)) or `uniform`
+        (all weights within +-0.01, the micro model's).
+    attention, activation: the ops that stand in these places, so that a plugin's can.
+    """
+
+    layers: int
+    heads: int
+    channels: int
+    positions: int
+    vocab_size: int
+    init: str = "normal"
+    attention: str = "attention"
+    activation: str = "gelu"
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "heads", "channels", "positions", "vocab_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(
+                    f"model.{name}={getattr(self, name)} must be at least 1", slug="model-shape"
+                )
+        if self.channels % self.heads:
+            raise ConfigError(
+                f"model.heads={self.heads} does not divide model.channels={self.channels}",
+                slug="heads-do-not-divide",
+                effect="each head takes channels / heads columns of q, k and v",
+                do=f"model.heads={math.gcd(self.heads, self.channels)}, or channels of a multiple",
+            )
+        if self.init not in INITS:
+            raise ConfigError(
+                f"model.init={self.init} is unknown",
+                slug="unknown-init",
+                there_are=", ".join(INITS),
+            )
+
+    @property
+    def padded_vocab(self) -> int:
+        """The vocabulary, rounded up to a multiple of 128; the padding rows are zero."""
+        return -(-self.vocab_size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+
+    @property
+    def parameters(self) -> int:
+        """Trained numbers, vocabulary padding not counted: 124,439,808 for GPT-2 124M."""
+        C = self.channels
+        layer = 12 * C * C + 13 * C
+        return (self.vocab_size + self.positions) * C + self.layers * layer + 2 * C
+
+    def flops_per_token(self, T: int) -> int:
+        """Forward and backward, as llm.c counts them: 6 N + 6 L C T."""
+        return 6 * self.parameters + 6 * self.layers * self.channels * T
+
+
+def build(
+    ops: OpTable, model: GPT2, B: int, T: int, *, head: str = "loss"
+) -> tuple[Program, Tensor]:
+    """The program of B sequences of T tokens, and its result.
+
+    head: `loss` gives loss_N of each token, with the input `targets`; `logits` gives logits_NV.
+    Inputs: tokens (B, T), position (B,), and targets (B, T), int32.
+    """
+    if model.positions < T:
+        raise ConfigError(
+            f"sequences of {T} tokens do not fit a model of {model.positions} positions",
+            slug="too-long-for-model",
+            do=f"sequence_length={model.positions}, or model.positions={T}",
+        )
+    C, H, V = model.channels, model.heads, model.padded_vocab
+    p = Program(ops)
+    w = Weights(p, model)
+    tokens_BT = p.input("tokens", (B, T))
+    position_B = p.input("position", (B,))
+
+    x = p.embedding(tokens_BT, position_B, w.wte, w.wpe)
+    h = p.layernorm(x, *w("ln1", 0), LAYERNORM_EPS)
+    for layer in range(model.layers):
+        qkv = p.matmul(h, *w("qkv", layer)).reshape(B, T, 3, H, C // H)
+        mixed = _attention(p, model.attention, qkv, tokens_BT).reshape(B * T, C)
+        x, h = p.residual_layernorm(
+            x, p.matmul(mixed, *w("attproj", layer)), *w("ln2", layer), LAYERNORM_EPS
+        )
+        hidden = _feed_forward(p, model.activation, h, *w("fc", layer))
+        following = w("ln1", layer + 1) if layer + 1 < model.layers else w("lnf")
+        x, h = p.residual_layernorm(
+            x, p.matmul(hidden, *w("fcproj", layer)), *following, LAYERNORM_EPS
+        )
+    if head == "logits":
+        return p, p.matmul(h, w.wte, None).reshape(B, T, V)
+    targets_BT = p.input("targets", (B, T))
+    return p, p.matmul_cross_entropy(h, w.wte, targets_BT, model.vocab_size)
+
+
+def _attention(p: Program, op: str, qkv: Tensor, tokens_BT: Tensor) -> Tensor:
+    """The attention op that the configuration names; one that wants the token ids is given them."""
+    forward = p.ops[op].forward.signature
+    wanted = [a for a in forward.inputs if a.role is Ids]
+    result = p.call(op, qkv, *(tokens_BT for _ in wanted))
+    assert isinstance(result, Tensor)
+    return result
+
+
+def _feed_forward(p: Program, op: str, h: Tensor, weight: Parameter, bias: Parameter) -> Tensor:
+    if op == "gelu":
+        result = p.matmul_gelu(h, weight, bias)
+    else:
+        result = p.call(op, p.matmul(h, weight, bias))
+    assert isinstance(result, Tensor)
+    return result
+
+
+class Weights:
+    """The sixteen kinds of parameters, in llm.c's order: `w("qkv", layer)` is a weight and its bias."""
+
+    def __init__(self, p: Program, model: GPT2) -> None:
+        C, L, V = model.channels, model.layers, model.padded_vocab
+        # Two residual branches a layer add up: scaled, the stream's variance stays that of one.
+        branch = 1 / math.sqrt(2 * L)
+        random = INITS[model.init]
+        self._p = p
+        self.wte = p.parameter("wte", (V, C), _padded(random(1.0), model.vocab_size), decay=True)
+        self.wpe = p.parameter("wpe", (model.positions, C), random(1.0), decay=True)
+        for layer in range(L):
+            self._norm(f"ln1w.{layer}", f"ln1b.{layer}", C)
+            self._linear(f"qkvw.{layer}", f"qkvb.{layer}", (3 * C, C), random(1.0))
+            self._linear(f"attprojw.{layer}", f"attprojb.{layer}", (C, C), random(branch))
+            self._norm(f"ln2w.{layer}", f"ln2b.{layer}", C)
+            self._linear(f"fcw.{layer}", f"fcb.{layer}", (4 * C, C), random(1.0))
+            self._linear(f"fcprojw.{layer}", f"fcprojb.{layer}", (C, 4 * C), random(branch))
+        self._norm("lnfw", "lnfb", C)
+
+    def _norm(self, weight: str, bias: str, C: int) -> None:
+        self._p.parameter(weight, (C,), lambda rng, shape: np.ones(shape, np.float32))
+        self._p.parameter(bias, (C,), zeros)
+
+    def _linear(self, weight: str, bias: str, shape: Shape, init: Init) -> None:
+        self._p.parameter(weight, shape, init, decay=True)
+        self._p.parameter(bias, shape[:1], zeros)
+
+    def __call__(self, kind: str, layer: int | None = None) -> tuple[Parameter, Parameter]:
+        suffix = "" if layer is None else f".{layer}"
+        parameters = self._p.parameters
+        return parameters[f"{kind}w{suffix}"], parameters[f"{kind}b{suffix}"]
+
+
+def zeros(rng: np.random.Generator, shape: Shape) -> np.ndarray:
+    return np.zeros(shape, np.float32)
+
+
+def normal(scale: float) -> Init:
+    """Normal with standard deviation 0.02 * scale, as GPT-2 was initialised."""
+    return lambda rng, shape: rng.standard_normal(shape, np.float32) * np.float32(0.02 * scale)
+
+
+def uniform(scale: float) -> Init:
+    """Uniform in +-0.01, whatever the scale: the micro model's initialisation."""
+    return lambda rng, shape: rng.uniform(-0.01, 0.01, shape).astype(np.float32)
+
+
+INITS: dict[str, Callable[[float], Init]] = {"normal": normal, "uniform": uniform}
+
+
+def _padded(init: Init, vocab_size: int) -> Init:
+    """Rows beyond the vocabulary are zero; they are never a target and never sampled."""
+
+    def padded(rng: np.random.Generator, shape: Shape) -> np.ndarray:
+        values = init(rng, shape)
+        values[vocab_size:] = 0
+        return values
+
+    return padded

@@ -1,0 +1,467 @@
+"""Turn a program into what will run: every call with its backend, dtypes, devices and memory.
+
+Nothing is computed here. The plan decides which copy of a tensor each call uses, inserts the casts
+and copies between them, which calls accumulate into a gradient, and where each buffer lies. It can be
+printed (harness/report of `harness plan`) before anything runs.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from harness.autodiff import Backward, differentiate
+from harness.contract import Acc, Op, Shape, Signature
+from harness.contract.signature import merge_leading
+from harness.dispatch import Choice, Dispatch
+from harness.errors import ConfigError, PluginError
+from harness.memory import Block, place
+from harness.precision import FLOAT32, Precision
+from harness.program import Call, Parameter, Program, Tensor, expand
+
+
+@dataclass(eq=False)
+class Version:
+    """One copy of a tensor: on one device, in one dtype. `block` is where it lies in the arena.
+
+    kind: `activation` is placed by liveness; `input`, `parameter` and `gradient` last.
+    """
+
+    tensor: Tensor
+    device: str
+    dtype: np.dtype
+    kind: str
+    block: Block = field(default_factory=lambda: Block(0, -1, -1))
+
+    @property
+    def nbytes(self) -> int:
+        return self.tensor.size * self.dtype.itemsize
+
+    def __str__(self) -> str:
+        return f"{self.tensor.name} {self.dtype.name} on {self.device}"
+
+
+@dataclass(frozen=True)
+class View:
+    """A version, in the shape that a call sees it in."""
+
+    version: Version
+    shape: Shape
+
+
+@dataclass(eq=False)
+class Step:
+    """One thing to do: kind `op`, `cast`, `copy` or `zero`.
+
+    arguments: in the hook's order; a View, a setting, or None.
+    accumulate: for a hook that takes it, its value in the first micro-batch (True in all later ones).
+    first_only: done in the first micro-batch of an optimizer step only.
+    """
+
+    kind: str
+    hook: str
+    arguments: dict[str, Any]
+    choice: Choice | None = None
+    call: Call | None = None
+    accumulate: bool = False
+    first_only: bool = False
+
+    @property
+    def views(self) -> list[View]:
+        return [a for a in self.arguments.values() if isinstance(a, View)]
+
+    @property
+    def device(self) -> str:
+        return self.views[0].version.device
+
+    @property
+    def moved_bytes(self) -> int:
+        """Bytes that the step must move, by the op's signature and its dtypes."""
+        if self.call is None:
+            return sum(v.version.nbytes for v in self.views)
+        itemsize = {
+            name: v.version.dtype.itemsize
+            for name, v in self.arguments.items()
+            if isinstance(v, View)
+        }
+        return self.call.half.count_bytes(self.call.dims, lambda a: itemsize.get(a.name, 0))
+
+    @property
+    def flops(self) -> int:
+        return self.call.half.count_flops(self.call.dims) if self.call else 0
+
+
+@dataclass
+class Plan:
+    """What a program is on its devices.
+
+    forward, backward: one micro-batch. gather: brings gradients home, before the optimizer.
+    refresh: renews the other copies of parameters, after it. expanded: fused op -> why.
+    arena_bytes: device -> bytes of its activations.
+    """
+
+    program: Program
+    dispatch: Dispatch
+    precision: Precision
+    home: str
+    loss: View | None
+    results: list[View]
+    forward: list[Step]
+    backward: list[Step]
+    gather: list[Step]
+    refresh: list[Step]
+    versions: dict[tuple[Tensor, str, np.dtype], Version]
+    gradients: dict[str, Version]
+    seed: View | None
+    expanded: dict[str, str]
+    arena_bytes: dict[str, int]
+
+    @property
+    def steps(self) -> list[Step]:
+        return self.forward + self.backward + self.gather + self.refresh
+
+    @property
+    def copies(self) -> list[Step]:
+        return [step for step in self.steps if step.kind == "copy"]
+
+    @property
+    def casts(self) -> list[Step]:
+        return [step for step in self.steps if step.kind == "cast"]
+
+    @property
+    def hooks(self) -> tuple[str, ...]:
+        """The half-ops that run, in order of first use."""
+        return tuple(dict.fromkeys(step.hook for step in self.steps if step.choice))
+
+    def input_versions(self, tensor: Tensor) -> list[Version]:
+        """The copies of an input that the host fills: one on each device that reads it."""
+        return [v for (t, _, _), v in self.versions.items() if t is tensor]
+
+
+def make_plan(
+    program: Program,
+    results: Tensor | Iterable[Tensor],
+    dispatch: Dispatch,
+    precision: Precision,
+    *,
+    train: bool,
+    home: str = "host",
+    transfer: str = "refuse",
+) -> Plan:
+    """Plan a program.
+
+    results: what the host reads after the forward; when `train`, the first is the loss of each row,
+        and every trained parameter gets its gradient.
+    home: the device of parameters, gradients and optimizer. transfer: `allow` or `refuse` copies
+        between devices. Raises ConfigError where copies are needed and refused, PluginError where a
+        backend cannot do what it was chosen for.
+    """
+    results = [results] if isinstance(results, Tensor) else list(results)
+    program, reasons, results = _expanded(program, results, dispatch)
+    backward = differentiate(program, results[0]) if train else None
+    planner = _Planner(dispatch, precision, home)
+    plan = planner.plan(program, results, backward, reasons)
+    if plan.copies and transfer != "allow":
+        raise _refused_copies(plan)
+    return plan
+
+
+def _expanded(
+    program: Program, results: list[Tensor], dispatch: Dispatch
+) -> tuple[Program, dict[str, str], list[Tensor]]:
+    why: dict[str, str | None] = {}
+
+    def reason(op: Op) -> str | None:
+        if op.name not in why:
+            why[op.name] = dispatch.expansion(op)
+        return why[op.name]
+
+    expanded, reasons, replaced = expand(program, reason)
+    return expanded, reasons, [replaced.get(r.root, r.root) for r in results]
+
+
+def _refused_copies(plan: Plan) -> ConfigError:
+    total = sum(step.views[0].version.nbytes for step in plan.copies)
+    listed = [f"{step.views[0].version} -> {step.views[1].version.device}" for step in plan.copies]
+    more = f"\n... and {len(listed) - 5} more" if len(listed) > 5 else ""
+    return ConfigError(
+        f"this mix of backends needs {len(listed)} copies between devices, {total:,} bytes a step",
+        slug="transfer-refused",
+        copies="\n".join(listed[:5]) + more,
+        do="transfer=allow, or choose backends on one device",
+    )
+
+
+class _Planner:
+    def __init__(self, dispatch: Dispatch, precision: Precision, home: str) -> None:
+        self.dispatch, self.precision, self.home = dispatch, precision, home
+        self.versions: dict[tuple[Tensor, str, np.dtype], Version] = {}
+        self.origin: dict[Tensor, Version] = {}
+        self.written_gradients: dict[Tensor, list[Version]] = {}
+        self.refresh: list[Step] = []
+        self.steps: list[Step] = []
+
+    def plan(
+        self,
+        program: Program,
+        results: list[Tensor],
+        backward: Backward | None,
+        expanded: dict[str, str],
+    ) -> Plan:
+        for parameter in program.parameters.values():
+            self._originate(parameter, self.home, FLOAT32, "parameter")
+        self._gradients = backward.gradients if backward else {}
+        for gradient in self._gradients.values():
+            self._originate(gradient, self.home, FLOAT32, "gradient")
+        forward = self._section(program.calls, [])
+        after = self._section(backward.calls, backward.fillers) if backward else []
+        gather = self._gather()
+        # A result's buffer is read by the host after the forward, and once more at the step's end.
+        kept = [self.origin[r] for r in results]
+        arena_bytes = self._place(forward + after, kept)
+        return Plan(
+            program=program,
+            dispatch=self.dispatch,
+            precision=self.precision,
+            home=self.home,
+            loss=View(kept[0], results[0].shape) if backward else None,
+            results=[View(v, r.shape) for v, r in zip(kept, results, strict=True)],
+            forward=forward,
+            backward=after,
+            gather=gather,
+            refresh=self.refresh,
+            versions=self.versions,
+            gradients={name: self.origin[g] for name, g in self._gradients.items()},
+            seed=self._seed(backward) if backward else None,
+            expanded=expanded,
+            arena_bytes=arena_bytes,
+        )
+
+    def _seed(self, backward: Backward) -> View:
+        seed = backward.seed
+        version = next(v for (t, _, _), v in self.versions.items() if t is seed)
+        return View(version, seed.shape)
+
+    def _originate(self, tensor: Tensor, device: str, dtype: np.dtype, kind: str) -> Version:
+        version = Version(tensor, device, dtype, kind)
+        self.versions[tensor, device, dtype] = self.origin[tensor] = version
+        return version
+
+    def _section(self, calls: list[Call], fillers: list[Tensor]) -> list[Step]:
+        self.steps = []
+        for call in calls:
+            self._call(call, fillers)
+        return self.steps
+
+    def _call(self, call: Call, fillers: list[Tensor]) -> None:
+        choice = self.dispatch.choose(call.hook)
+        op, device = call.op.name, choice.backend.device
+        policy = self.precision.of(op)
+        if choice.backend.computes_in(op, policy) is None:
+            supported = ", ".join(choice.backend.computes) or "none"
+            raise PluginError(
+                f"backend '{choice.backend.name}' does not compute {op} in {policy} "
+                f"(chosen by {choice.chosen_by})",
+                slug="precision-unsupported",
+                supported=supported,
+                do=f"precision_of.{op}=fp32, or another backend for it",
+            )
+        signature = call.half.signature
+        arguments: dict[str, Any] = {}
+        for argument in signature.arguments:
+            value = call.arguments[argument.name]
+            if not isinstance(value, Tensor):
+                arguments[argument.name] = value
+                continue
+            assert argument.role is not None
+            dtype = self.precision.dtype(argument.role.dtype, op)
+            if argument.role.dtype == "own":
+                dtype = self._own_dtype(value)
+            if signature.writes(argument):
+                version = self._to_write(value.root, device, dtype, argument.role is Acc)
+            else:
+                version = self._to_read(value.root, device, dtype, choice, fillers)
+            shape = merge_leading(value.shape, len(argument.dims))
+            assert shape is not None
+            arguments[argument.name] = View(version, shape)
+        accumulate = self._accumulate(signature, arguments, choice)
+        if "accumulate" in arguments:
+            arguments["accumulate"] = accumulate
+        self.steps.append(Step("op", call.hook, arguments, choice, call, accumulate))
+
+    def _own_dtype(self, tensor: Tensor) -> np.dtype:
+        origin = self.origin.get(tensor.root)
+        return origin.dtype if origin else self.precision.dtype(tensor.root.dtype, "")
+
+    def _to_write(self, root: Tensor, device: str, dtype: np.dtype, acc: bool) -> Version:
+        if not acc:
+            return self._originate(root, device, dtype, "activation")
+        key = (root, device, dtype)
+        if key not in self.versions:
+            self.versions[key] = Version(root, device, dtype, "gradient")
+        return self.versions[key]
+
+    def _to_read(
+        self, root: Tensor, device: str, dtype: np.dtype, choice: Choice, fillers: list[Tensor]
+    ) -> Version:
+        """The copy of a tensor that a call can read, made by a cast or a copy where there is none."""
+        key = (root, device, dtype)
+        if key in self.versions:
+            return self.versions[key]
+        if root.kind == "input":
+            return self._originate(root, device, dtype, "input")
+        if root in fillers:
+            version = self._originate(root, device, dtype, "activation")
+            self.steps.append(Step("zero", "zero", {"buffer": View(version, root.shape)}, choice))
+            return version
+        origin = self.origin[root]
+        steps = self.refresh if origin.kind == "parameter" else self.steps
+        if origin.dtype != dtype:
+            # Cast where the tensor is: the narrower of two copies is what then travels.
+            origin = self._cast(origin, dtype, steps)
+        if origin.device != device:
+            origin = self._copy(origin, device, steps)
+        return origin
+
+    def _cast(self, source: Version, dtype: np.dtype, steps: list[Step]) -> Version:
+        made = self._variant(source, source.device, dtype)
+        choice = self.dispatch.choose("cast")
+        if choice.backend.device != source.device:
+            raise ConfigError(
+                f"{source} must be cast to {dtype.name}, and ops.cast={choice.backend.name} "
+                f"is on {choice.backend.device}",
+                slug="cast-elsewhere",
+                do="ops.cast=NAME of a backend on that device",
+            )
+        flat = (source.tensor.size,)
+        half = self.dispatch.ops["cast"].forward
+        arguments = {"out_P": View(made, flat), "x_P": View(source, flat)}
+        call = Call(self.dispatch.ops["cast"], half, arguments, {"P": flat[0]})
+        steps.append(Step("cast", "cast", arguments, choice, call))
+        return made
+
+    def _copy(self, source: Version, device: str, steps: list[Step]) -> Version:
+        made = self._variant(source, device, source.dtype)
+        shape = source.tensor.shape
+        arguments = {"source": View(source, shape), "target": View(made, shape)}
+        steps.append(Step("copy", "copy", arguments))
+        return made
+
+    def _variant(self, source: Version, device: str, dtype: np.dtype) -> Version:
+        key = (source.tensor, device, dtype)
+        if key not in self.versions:
+            self.versions[key] = Version(source.tensor, device, dtype, source.kind)
+        return self.versions[key]
+
+    def _accumulate(self, signature: Signature, arguments: dict[str, Any], choice: Choice) -> bool:
+        """Whether a call adds to its gradients already in the first micro-batch.
+
+        It must, once one of them was written before; those that were not are zeroed first.
+        """
+        versions = [
+            arguments[a.name].version
+            for a in signature.outputs
+            if a.role is Acc and arguments[a.name] is not None
+        ]
+        fresh = [v for v in versions if not self._was_written(v)]
+        for version in versions:
+            written = self.written_gradients.setdefault(version.tensor, [])
+            if version not in written:
+                written.append(version)
+        if len(fresh) == len(versions):
+            return False
+        for version in fresh:
+            view = View(version, version.tensor.shape)
+            self.steps.append(Step("zero", "zero", {"buffer": view}, choice, first_only=True))
+        return True
+
+    def _was_written(self, version: Version) -> bool:
+        return version in self.written_gradients.get(version.tensor, ())
+
+    def _gather(self) -> list[Step]:
+        """Bring gradients that were made on other devices home, and add them up there."""
+        self.steps = []
+        for gradient in self._gradients.values():
+            home = self.origin[gradient]
+            written = self.written_gradients.get(gradient, [])
+            away = [v for v in written if v is not home]
+            for number, version in enumerate(away):
+                if number == 0 and home not in written:
+                    self._copy_onto(version, home)
+                    continue
+                landed = Tensor(
+                    f"{gradient.name} from {version.device}",
+                    gradient.shape,
+                    "gradient",
+                    "gradient",
+                    gradient.program,
+                )
+                landing = self._originate(landed, self.home, FLOAT32, "gradient")
+                self._copy_onto(version, landing)
+                self._add(home, landing)
+        return self.steps
+
+    def _copy_onto(self, source: Version, target: Version) -> None:
+        shape = source.tensor.shape
+        arguments = {"source": View(source, shape), "target": View(target, shape)}
+        self.steps.append(Step("copy", "copy", arguments))
+
+    def _add(self, total: Version, other: Version) -> None:
+        choice = self.dispatch.choose("residual_forward")
+        op = self.dispatch.ops["residual"]
+        shape = (1, total.tensor.size)
+        sum_view, other_view = View(total, shape), View(other, shape)
+        arguments = {"out_NC": sum_view, "a_NC": sum_view, "b_NC": other_view}
+        call = Call(op, op.forward, arguments, {"N": 1, "C": shape[1]})
+        self.steps.append(Step("op", "residual_forward", arguments, choice, call))
+
+    def _place(self, steps: list[Step], kept: list[Version]) -> dict[str, int]:
+        """Find each activation's lifetime, let outputs take over dying inputs, and place all."""
+        last: dict[Version, int] = {}
+        for index, step in enumerate(steps):
+            for view in step.views:
+                last[view.version] = index
+        for version in kept:
+            last[version] = len(steps)
+        blocks: dict[str, list[Block]] = {}
+        for index, step in enumerate(steps):
+            for view in step.views:
+                version = view.version
+                if version.kind != "activation" or version.block.first >= 0:
+                    continue
+                taken = _taken_over(step, version, index, last)
+                if taken is not None:
+                    version.block = taken.block
+                    version.block.last = max(version.block.last, last[version])
+                    continue
+                version.block = Block(version.nbytes, index, last[version])
+                blocks.setdefault(version.device, []).append(version.block)
+        return {device: place(found) for device, found in blocks.items()}
+
+
+def _taken_over(
+    step: Step, version: Version, index: int, last: dict[Version, int]
+) -> Version | None:
+    """The input whose memory an output may take over: allowed by the op, and read for the last time."""
+    if step.call is None:
+        return None
+    for out, source in step.call.half.may_alias:
+        target, origin = step.arguments.get(out), step.arguments.get(source)
+        if not (isinstance(target, View) and isinstance(origin, View)):
+            continue
+        if (
+            target.version is version
+            and origin.version.kind == "activation"
+            and origin.version.nbytes == version.nbytes
+            and origin.version.block.last == index
+            and last[origin.version] == index
+        ):
+            return origin.version
+    return None
+
+
+def parameters_of(program: Program) -> list[Parameter]:
+    """A program's parameters, those to be decayed first: the order of the parameter arena."""
+    found = list(program.parameters.values())
+    return sorted(found, key=lambda p: (not p.trained, not p.decay))

@@ -1,0 +1,58 @@
+"""Say which dtype each buffer has: a policy for the run, and for single ops where the config says so.
+
+fp32   everything float32, IEEE arithmetic
+tf32   everything float32; matrix products may round their operands to 10 bits of mantissa
+bf16   activations, and the weights as ops read them, bfloat16; statistics, gradients of
+       parameters, optimizer state and the master weights float32
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import ml_dtypes
+import numpy as np
+
+from harness.contract.table import nearest
+from harness.errors import ConfigError
+
+FLOAT32 = np.dtype(np.float32)
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+
+POLICIES: dict[str, dict[str, np.dtype]] = {
+    "fp32": {"activation": FLOAT32, "parameter": FLOAT32, "gradient": FLOAT32},
+    "tf32": {"activation": FLOAT32, "parameter": FLOAT32, "gradient": FLOAT32},
+    "bf16": {"activation": BFLOAT16, "parameter": BFLOAT16, "gradient": FLOAT32},
+}
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The policy of a run. policy: of every op; of_op: op name -> another policy."""
+
+    policy: str = "fp32"
+    of_op: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in (self.policy, *self.of_op.values()):
+            if name not in POLICIES:
+                raise ConfigError(
+                    f"no precision is called '{name}'",
+                    slug="unknown-precision",
+                    nearest=nearest(str(name), POLICIES),
+                    there_are=", ".join(POLICIES),
+                )
+
+    def of(self, op: str) -> str:
+        """The name of the policy that an op runs under."""
+        return self.of_op.get(op, self.policy)
+
+    def dtype(self, role_dtype: str, op: str) -> np.dtype:
+        """The dtype of a buffer of an op. role_dtype: `activation`, ..., or a dtype's own name."""
+        return dtype_under(self.of(op), role_dtype)
+
+
+def dtype_under(policy: str, role_dtype: str) -> np.dtype:
+    """The dtype that a role has under a policy; `own` stands for float32, the masters' dtype."""
+    if role_dtype == "own":
+        return FLOAT32
+    return POLICIES[policy].get(role_dtype) or np.dtype(role_dtype)
