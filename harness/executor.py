@@ -104,6 +104,25 @@ class Executor:
         self._devices[view.version.device].to_host(array, self._buffer(view))
         return array
 
+    def first_nonfinite(self) -> str | None:
+        """Run forward and backward once more, and name the first call that writes NaN or Inf."""
+        calls = zip(
+            self.plan.forward + self.plan.backward,
+            self._forward + self._backward_first,
+            strict=True,
+        )
+        for step, call in calls:
+            call()
+            if step.call is None or step.choice is None:
+                continue
+            for argument, _ in step.call.written:
+                view = step.arguments[argument.name]
+                array = np.empty(view.shape, view.version.dtype)
+                self._devices[view.version.device].to_host(array, self._buffer(view))
+                if not np.isfinite(array.astype(np.float32)).all():
+                    return f"{step.hook} of {step.choice.backend.name} ({view.version.tensor.name})"
+        return None
+
     # -- binding ------------------------------------------------------------------------------
 
     def _buffer(self, view: View) -> Any:

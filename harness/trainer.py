@@ -1,0 +1,195 @@
+"""Train a GPT-2: forward, backward and update of each step, and validation. No files, no printing.
+
+trainer = Trainer(settings, vocab_size=256)
+result = trainer.step(x_BT, y_BT, learning_rate=1e-3)
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from harness.contract import OpTable
+from harness.device import HOST
+from harness.dispatch import Dispatch
+from harness.errors import ConfigError, NumericsError
+from harness.executor import Executor
+from harness.models.gpt2 import GPT2, build
+from harness.optimizer import Optimizer, OptimizerSettings
+from harness.parameters import Parameters
+from harness.plan import Plan, make_plan
+from harness.plugins import load_wrapper
+from harness.precision import Precision
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """What a step of training is.
+
+    batch_size: sequences per micro-batch; gradient_accumulation: micro-batches per step.
+    loss_gradient: `mean` over the step's targets, or `sum`.
+    clip_norm: the largest global norm of the gradient; None computes no norm at all, and a
+        non-finite gradient is then only seen in the next loss.
+    on_nonfinite: `stop` before the update, or `skip` it.
+    """
+
+    model: GPT2
+    batch_size: int
+    sequence_length: int
+    ops: dict[str, str | None]
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    precision: Precision = field(default_factory=Precision)
+    gradient_accumulation: int = 1
+    clip_norm: float | None = 1.0
+    loss_gradient: str = "mean"
+    transfer: str = "refuse"
+    on_nonfinite: str = "stop"
+    wrappers: tuple[str, ...] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """loss: mean over the step's targets, in nats. grad_norm: before clipping, None where it was not
+    computed. skipped: the step was not finite, and no update was made.
+    """
+
+    loss: float
+    grad_norm: float | None
+    skipped: bool = False
+
+
+class Trainer:
+    """A model with its plan, buffers and optimizer. Raises the errors of plan and plugins."""
+
+    def __init__(self, settings: TrainerSettings, ops: OpTable) -> None:
+        self.settings = settings
+        self.ops = ops
+        self.dispatch = Dispatch(ops, settings.ops)
+        self.wrappers: tuple[Any, ...] = tuple(load_wrapper(n, ops) for n in settings.wrappers)
+        self.home = self.dispatch.choose(settings.optimizer.op).backend
+        self.plan = self.plan_for(settings.batch_size, settings.sequence_length)
+        device = HOST if self.home.device == "host" else self.home.open_device()
+        self.parameters = Parameters(self.plan.program, device)
+        self.parameters.initialise(settings.seed)
+        self.executor = Executor(self.plan, self.parameters, self.wrappers)
+        self.optimizer = Optimizer(
+            settings.optimizer, self.parameters, self.dispatch, self.wrappers
+        )
+        self._position_B = np.zeros(settings.batch_size, np.int32)
+        self.executor.write("position", self._position_B)
+        self._seed_N = np.zeros(self._rows, np.float32)
+
+    @property
+    def _rows(self) -> int:
+        return self.settings.batch_size * self.settings.sequence_length
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self._rows * self.settings.gradient_accumulation
+
+    def plan_for(self, B: int, T: int, head: str = "loss", train: bool = True) -> Plan:
+        """The plan of this trainer's model at another batch or length, or without a backward."""
+        program, result = build(self.ops, self.settings.model, B, T, head=head)
+        return make_plan(
+            program,
+            result,
+            self.dispatch,
+            self.settings.precision,
+            train=train,
+            home=self.home.device,
+            transfer=self.settings.transfer,
+        )
+
+    def another(self, B: int, T: int, head: str = "loss") -> Executor:
+        """A forward of the same parameters at another batch or length: validation, samples."""
+        executor = Executor(self.plan_for(B, T, head, train=False), self.parameters, self.wrappers)
+        executor.write("position", np.zeros(B, np.int32))
+        return executor
+
+    def step(self, x_BT: np.ndarray, y_BT: np.ndarray, learning_rate: float) -> StepResult:
+        """One optimizer step on gradient_accumulation * batch_size sequences.
+
+        x_BT, y_BT: int32 tokens and targets (-1 is ignored), micro-batches one after another.
+        Raises NumericsError, before the update, where loss or gradient is not finite.
+        """
+        B = self.settings.batch_size
+        counted = int((y_BT >= 0).sum())
+        weight = 1.0 if self.settings.loss_gradient == "sum" else 1.0 / max(1, counted)
+        self._seed_N.fill(weight)
+        self.executor.seed(self._seed_N)
+        loss_sum = 0.0
+        for micro in range(self.settings.gradient_accumulation):
+            rows = slice(micro * B, (micro + 1) * B)
+            self.executor.write("tokens", x_BT[rows])
+            self.executor.write("targets", y_BT[rows])
+            self.executor.forward()
+            loss_sum += float(self.executor.read().sum(dtype=np.float64))
+            self.executor.backward(first=micro == 0)
+        self.executor.gather()
+        loss = loss_sum / max(1, counted)
+        clip_norm = self.settings.clip_norm
+        norm = None if clip_norm is None else self.optimizer.gradient_norm()
+        if not math.isfinite(loss) or (norm is not None and not math.isfinite(norm)):
+            if self.settings.on_nonfinite == "skip":
+                return StepResult(loss, norm, skipped=True)
+            raise self._nonfinite(loss, norm)
+        scale = 1.0 if norm is None or clip_norm is None else min(1.0, clip_norm / (norm + 1e-6))
+        self.optimizer.step(learning_rate, scale)
+        self.executor.refresh()
+        return StepResult(loss, norm)
+
+    def _nonfinite(self, loss: float, norm: float | None) -> NumericsError:
+        culprit = self.executor.first_nonfinite()
+        return NumericsError(
+            f"step {self.optimizer.t + 1} is not finite: loss {loss}, gradient norm {norm}",
+            slug="not-finite",
+            first_op=culprit or "none found when the last micro-batch was run again",
+            effect="the update was not made; weights and checkpoints hold what they held",
+            do="a lower optimizer.lr, clip_norm=1, or on_nonfinite=skip to leave such steps out",
+        )
+
+    def mean_loss(
+        self, executor: Executor, batches: Iterable[tuple[np.ndarray, np.ndarray]]
+    ) -> float:
+        """The mean loss over batches that fit the executor, in nats per token."""
+        total, counted = 0.0, 0
+        for x_BT, y_BT in batches:
+            executor.write("tokens", x_BT)
+            executor.write("targets", y_BT)
+            executor.forward()
+            total += float(executor.read().sum(dtype=np.float64))
+            counted += int((y_BT >= 0).sum())
+        if not counted:
+            raise ConfigError("there is nothing to validate on", slug="no-validation-data")
+        return total / counted
+
+    @property
+    def hooks(self) -> tuple[str, ...]:
+        """Every half-op that a step runs."""
+        return tuple(dict.fromkeys((*self.plan.hooks, self.settings.optimizer.op, "squared_norm")))
+
+    def state(self) -> dict[str, dict[str, np.ndarray]]:
+        """All that training changes, as NumPy arrays: weights, and the optimizer's moments."""
+        moments = {
+            f"{moment}.{name}": array
+            for moment in self.settings.optimizer.moments
+            for name, array in self.parameters.to_host(moment).items()
+        }
+        return {"model": self.parameters.to_host(), "optimizer": moments}
+
+    def restore(self, tensors: dict[str, dict[str, np.ndarray]], updates: int) -> None:
+        """Take over a state. updates: how many optimizer steps it has had."""
+        self.parameters.from_host(tensors["model"])
+        for moment in self.settings.optimizer.moments:
+            prefix = f"{moment}."
+            arrays = {
+                name.removeprefix(prefix): array
+                for name, array in tensors.get("optimizer", {}).items()
+                if name.startswith(prefix)
+            }
+            self.parameters.from_host(arrays, moment)
+        self.optimizer.t = updates
+        self.executor.refresh()
