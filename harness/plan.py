@@ -178,7 +178,12 @@ def _expanded(
         return why[op.name]
 
     expanded, reasons, replaced = expand(program, reason)
-    return expanded, reasons, [replaced.get(r.root, r.root) for r in results]
+    roots = [replaced.get(r.root, r.root) for r in results]
+    return (
+        expanded,
+        reasons,
+        [root.reshape(*r.shape) for root, r in zip(roots, results, strict=True)],
+    )
 
 
 def _refused_copies(plan: Plan) -> ConfigError:
@@ -218,7 +223,7 @@ class _Planner:
         after = self._section(backward.calls, backward.fillers) if backward else []
         gather = self._gather()
         # A result's buffer is read by the host after the forward, and once more at the step's end.
-        kept = [self.origin[r] for r in results]
+        kept = [self.origin[r.root] for r in results]
         arena_bytes = self._place(forward + after, kept)
         return Plan(
             program=program,
@@ -313,7 +318,7 @@ class _Planner:
             return self._originate(root, device, dtype, "input")
         if root in fillers:
             version = self._originate(root, device, dtype, "activation")
-            self.steps.append(Step("zero", "zero", {"buffer": View(version, root.shape)}, choice))
+            self.steps.append(Step("zero", "zero", {"buffer": View(version, root.shape)}))
             return version
         origin = self.origin[root]
         steps = self.refresh if origin.kind == "parameter" else self.steps
@@ -373,7 +378,7 @@ class _Planner:
             return False
         for version in fresh:
             view = View(version, version.tensor.shape)
-            self.steps.append(Step("zero", "zero", {"buffer": view}, choice, first_only=True))
+            self.steps.append(Step("zero", "zero", {"buffer": view}, first_only=True))
         return True
 
     def _was_written(self, version: Version) -> bool:

@@ -158,7 +158,7 @@ def _write(path: Path, text: str) -> None:
 def _numpy() -> dict[str, Any]:
     """NumPy, the BLAS it was built for, and the ones that are loaded, with the kernels they chose."""
     import numpy as np
-    import threadpoolctl
+    import threadpoolctl  # type: ignore[import-untyped]
 
     built = np.show_config(mode="dicts") or {}
     blas = built.get("Build Dependencies", {}).get("blas", {})

@@ -1,10 +1,12 @@
 """The names in a folder of checkpoints, and the one way to say that a checkpoint is damaged.
 
-step-00000400             complete when it got this name
-.step-00000400.partial    being written; what a crash leaves is removed by the next save
-.step-00000400.replaced   complete, while another checkpoint of the same step takes its name
-.step-00000400.deleted    being removed
-superseded-step-00000400  of a future that was given up; no longer listed
+    step-00000400                  complete when it got this name
+    .step-00000400.partial         being written
+    .step-00000400.replaced        complete, while another one of the same step takes its name
+    .step-00000400.xxxx.deleted    being removed
+    superseded-step-00000400-xxxx  of a future that was given up; no longer listed
+
+What a crash leaves under the hidden names is put in order by the next save.
 """
 
 import re

@@ -18,7 +18,7 @@ from harness.errors import CheckpointError, NumericsError
 FORMAT = "gpt2-harness checkpoint"
 VERSION = 1
 READABLE_VERSIONS = (1,)
-MAXIMUM_BYTES = 64 << 20
+MAXIMUM_BYTES = 16 << 20
 
 _SEAL = b'  "sha256": "'
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -63,7 +63,16 @@ def encode(manifest: Manifest) -> bytes:
     }
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     body, seal, _ = text.encode().rpartition(_SEAL)
-    return body + seal + hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'
+    sealed = body + seal + hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'
+    if len(sealed) > MAXIMUM_BYTES:
+        raise CheckpointError(
+            "the state of a checkpoint is too large",
+            slug="checkpoint-state-too-large",
+            expected=f"at most {MAXIMUM_BYTES:,} bytes of JSON",
+            found=f"{len(sealed):,}",
+            do="give large arrays to the checkpoint as tensors",
+        )
+    return sealed
 
 
 def read(checkpoint: Path) -> Manifest:

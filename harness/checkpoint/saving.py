@@ -6,6 +6,7 @@ earlier checkpoints as they were; what is removed is removed after the new one i
 """
 
 import errno
+import operator
 import os
 import shutil
 import warnings
@@ -55,6 +56,7 @@ def save(
     """
     assert keep is None or keep >= 1, "the last checkpoint is never deleted"
     assert all(GROUP_NAME.fullmatch(group) for group in tensors), f"group names: {list(tensors)}"
+    step = operator.index(step)
     state_text = manifest.encode_state(state)
     for group, arrays in tensors.items():
         tensor_file.check_dtypes(group, arrays)

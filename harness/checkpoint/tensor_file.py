@@ -44,7 +44,7 @@ DTYPE_NAMES = {code: name for name, code in DTYPE_CODES.items()}
 FLOATS = frozenset({"float64", "float32", "float16", "bfloat16"})
 
 LENGTH = struct.Struct("<Q")
-MAXIMUM_HEADER_BYTES = 100_000_000  # the limit of the safetensors package
+MAXIMUM_HEADER_BYTES = 16 << 20  # 200 tensors need 20 kB; as Python objects it grows 20 fold
 MAXIMUM_DIMENSIONS = 32
 METADATA = "__metadata__"  # the one key that is not a tensor: text, which nobody needs
 
@@ -70,8 +70,8 @@ def encode(arrays: Mapping[str, np.ndarray]) -> Iterator[bytes | memoryview]:
     yield encode_header(arrays)
     for name in _payload_order(arrays):
         array = arrays[name]
-        little_endian = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
-        yield _bytes_of(np.asarray(little_endian, order="C"))
+        # A transposed array must be copied in its own order: its memory is another matrix.
+        yield _bytes_of(array.astype(_dtype(array.dtype.name), order="C", copy=False))
 
 
 def encoded_bytes(arrays: Mapping[str, np.ndarray]) -> int:

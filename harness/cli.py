@@ -1,0 +1,140 @@
+"""`harness ...`: everything that is not a training run.
+
+    harness backends                       what is installed; imports no backend
+    harness plan [key=value ...]           what a training run would do, call by call
+    harness check NAME_OR_FILE[::op]       conformance of one backend, file, op or half
+    harness bench peaks|ops|train [...]    how close to the machine's limit
+    harness mutate [BACKEND]               does the conformance suite notice broken source?
+    harness config check [key=value ...]   a command line, checked and not run
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from harness import __version__
+from harness.errors import HarnessError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command. Returns the exit code; errors are printed in their one shape."""
+    arguments = _parser().parse_args(argv)
+    if arguments.run is None:
+        _parser().print_help()
+        return 0
+    run: Callable[[argparse.Namespace], int] = arguments.run
+    try:
+        return run(arguments)
+    except HarnessError as error:
+        from harness.train import report
+
+        return report(error)
+    except BrokenPipeError:
+        # The reader of a pipe has seen enough.
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="harness",
+        description="A plugin-based research harness for GPT-2. Training: python -m harness.train",
+    )
+    parser.add_argument("--version", action="version", version=f"harness {__version__}")
+    parser.set_defaults(run=None)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    command = commands.add_parser("backends", help="list what is installed; imports no backend")
+    command.set_defaults(run=_backends)
+
+    command = commands.add_parser("plan", help="print what a training run would do")
+    command.add_argument("overrides", nargs="*", metavar="key=value")
+    command.add_argument("--totals", action="store_true", help="leave out the calls")
+    command.set_defaults(run=_plan)
+
+    command = commands.add_parser("config", help="check a command line without running it")
+    command.add_argument("action", choices=["check"])
+    command.add_argument("overrides", nargs="*", metavar="key=value")
+    command.set_defaults(run=_config)
+
+    command = commands.add_parser("check", help="conformance of a backend, file, op or half")
+    command.add_argument("target", metavar="NAME_OR_FILE[::op]")
+    command.add_argument("--case", help="only the case with this id, as a failure prints it")
+    command.add_argument("--precision", help="only this precision: fp32, tf32 or bf16")
+    command.add_argument("--effort", choices=["quick", "full"], default="quick")
+    command.add_argument("--report", metavar="DIR", help="write JSON, Markdown and a badge there")
+    command.set_defaults(run=_check)
+
+    command = commands.add_parser("mutate", help="break the backend's source; is it noticed?")
+    command.add_argument("backend", nargs="?", default="numpy")
+    command.add_argument("--op", action="append", dest="ops", help="only this op (repeatable)")
+    command.add_argument("--limit", type=int, help="draw this many mutants")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--report", metavar="DIR")
+    command.set_defaults(run=_mutate)
+
+    from harness.bench.commands import add_commands
+
+    add_commands(commands.add_parser("bench", help="timings against the machine's limits"))
+    return parser
+
+
+def _backends(arguments: argparse.Namespace) -> int:
+    from harness.plugin_list import installed_lines
+
+    print("\n".join(installed_lines()))
+    return 0
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from harness import command_line, plan_table
+    from harness.config import model_of, trainer_settings
+    from harness.plugins import all_ops
+    from harness.run import load_data
+    from harness.trainer import Trainer
+
+    (config,) = command_line.check(arguments.overrides)
+    model = model_of(config, load_data(config).vocab_size)
+    trainer = Trainer(trainer_settings(config, model), all_ops())
+    for line in (plan_table.totals if arguments.totals else plan_table.lines)(trainer):
+        print(line)
+    return 0
+
+
+def _config(arguments: argparse.Namespace) -> int:
+    from harness import command_line
+    from harness.run import config_text
+
+    (config,) = command_line.check(arguments.overrides)
+    print(config_text(config), end="")
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from harness.conformance.check import run_check
+
+    return run_check(
+        arguments.target,
+        case=arguments.case,
+        precision=arguments.precision,
+        effort=arguments.effort,
+        report=arguments.report,
+    )
+
+
+def _mutate(arguments: argparse.Namespace) -> int:
+    from harness.conformance.mutate import run_mutate
+
+    return run_mutate(
+        arguments.backend,
+        ops=arguments.ops,
+        limit=arguments.limit,
+        seed=arguments.seed,
+        report=arguments.report,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,196 @@
+"""The dataclasses that a run is made of. Hydra fills them from `conf/` and stops here.
+
+Every key that the command line may set is a field below; the keys of `ops` and `precision_of` are
+made from the contract: `every_op`, each op, each half.
+"""
+
+from dataclasses import dataclass, field, make_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from harness.contract import core_ops
+from harness.models.gpt2 import GPT2
+from harness.optimizer import OptimizerSettings
+from harness.precision import Precision
+from harness.schedule import Schedule
+from harness.trainer import TrainerSettings
+
+
+@dataclass
+class DataConfig:
+    """source: stdlib, tinyshakespeare, text, tokens or counting. tokenizer: bytes, char or gpt2."""
+
+    source: str = "stdlib"
+    path: str | None = None
+    tokenizer: str = "bytes"
+    validation_fraction: float = 0.1
+    cache_dir: str = ".cache"
+
+
+@dataclass
+class ModelConfig:
+    """vocab_size: the least; the tokenizer's is taken where it is larger. null: the tokenizer's."""
+
+    layers: int = 4
+    heads: int = 4
+    channels: int = 128
+    positions: int = 64
+    vocab_size: int | None = None
+    init: str = "normal"
+    attention: str = "attention"
+    activation: str = "gelu"
+
+
+@dataclass
+class OptimizerConfig:
+    name: str = "adamw"
+    lr: float = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = 0.1
+    momentum: float = 0.0
+    decay: str = "matrices"
+
+
+@dataclass
+class ScheduleConfig:
+    decay: str = "cosine"
+    warmup_steps: int = 0
+    final_fraction: float = 0.1
+
+
+@dataclass
+class SampleConfig:
+    """every: steps between samples, and one at the end; 0 takes none."""
+
+    every: int = 0
+    prompt: str = "\n"
+    length: int = 200
+    temperature: float = 0.8
+    top_k: int | None = 40
+
+
+@dataclass
+class RunConfig:
+    """Everything about a run. Reasons for the values stand in conf/."""
+
+    backend: str = "numpy"
+    precision: str = "fp32"
+    transfer: str = "refuse"
+    wrappers: list[str] = field(default_factory=list)
+    seed: int = 0
+    steps: int = 1000
+    batch_size: int = 12
+    sequence_length: int | None = None
+    gradient_accumulation: int = 1
+    clip_norm: float | None = 1.0
+    loss_gradient: str = "mean"
+    on_nonfinite: str = "stop"
+    log_every: int = 1
+    validate_every: int = 0
+    validation_batches: int | None = 20
+    baselines: bool = True
+    checkpoint_every: int = 0
+    keep_checkpoints: int = 3
+    resume: str = "never"
+    runs_dir: str = "runs"
+    name: str = "run"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    sample: SampleConfig = field(default_factory=SampleConfig)
+    ops: Any = field(default_factory=lambda: ops_config()())
+    precision_of: Any = field(default_factory=lambda: precision_config()())
+
+
+@cache
+def ops_config() -> type:
+    """A dataclass with a key for every_op, each op and each half: the backend, or null to inherit."""
+    ops = core_ops()
+    keys = dict.fromkeys(["every_op", *ops, *ops.hooks])
+    fields = [(key, str | None, field(default=None)) for key in keys]
+    return make_dataclass("OpsConfig", fields)
+
+
+@cache
+def precision_config() -> type:
+    """A dataclass with a key for each op: its precision, or null for the run's."""
+    fields = [(op, str | None, field(default=None)) for op in core_ops()]
+    return make_dataclass("PrecisionConfig", fields)
+
+
+def conf_dir() -> Path:
+    """The folder of Hydra's groups: beside the package in a checkout, inside it in a wheel."""
+    inside = Path(__file__).resolve().parent / "conf"
+    return inside if inside.is_dir() else inside.parents[1] / "conf"
+
+
+def sequence_length(run: RunConfig) -> int:
+    """Tokens in a sequence: as configured, or the model's positions."""
+    return run.sequence_length or run.model.positions
+
+
+def model_of(run: RunConfig, tokenizer_vocab: int) -> GPT2:
+    """The model of a run. tokenizer_vocab: tokens that the tokenizer knows."""
+    shape = run.model
+    return GPT2(
+        layers=shape.layers,
+        heads=shape.heads,
+        channels=shape.channels,
+        positions=shape.positions,
+        vocab_size=max(shape.vocab_size or 0, tokenizer_vocab),
+        init=shape.init,
+        attention=shape.attention,
+        activation=shape.activation,
+    )
+
+
+def precision_of(run: RunConfig) -> Precision:
+    chosen = {op: policy for op, policy in _items(run.precision_of) if policy is not None}
+    return Precision(run.precision, chosen)
+
+
+def trainer_settings(run: RunConfig, model: GPT2) -> TrainerSettings:
+    """What the trainer takes of a run."""
+    optimizer = run.optimizer
+    return TrainerSettings(
+        model=model,
+        batch_size=run.batch_size,
+        sequence_length=sequence_length(run),
+        ops=dict(_items(run.ops)),
+        optimizer=OptimizerSettings(
+            name=optimizer.name,
+            beta1=optimizer.beta1,
+            beta2=optimizer.beta2,
+            eps=optimizer.eps,
+            weight_decay=optimizer.weight_decay,
+            momentum=optimizer.momentum,
+            decay=optimizer.decay,
+        ),
+        precision=precision_of(run),
+        gradient_accumulation=run.gradient_accumulation,
+        clip_norm=run.clip_norm,
+        loss_gradient=run.loss_gradient,
+        transfer=run.transfer,
+        on_nonfinite=run.on_nonfinite,
+        wrappers=tuple(run.wrappers),
+        seed=run.seed,
+    )
+
+
+def schedule_of(run: RunConfig) -> Schedule:
+    schedule = run.schedule
+    return Schedule(
+        peak=run.optimizer.lr,
+        steps=run.steps,
+        warmup_steps=schedule.warmup_steps,
+        decay=schedule.decay,
+        final_fraction=schedule.final_fraction,
+    )
+
+
+def _items(section: Any) -> list[tuple[str, Any]]:
+    return list(section.items()) if isinstance(section, dict) else list(vars(section).items())

@@ -1,0 +1,1 @@
+"""The pytest plugin `harness`: options and fixtures, all namespaced, for our own items only."""

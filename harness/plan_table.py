@@ -1,0 +1,104 @@
+"""Print a plan: what will happen before anything runs."""
+
+from collections.abc import Iterator
+
+from harness.parameters import make_layout
+from harness.plan import Plan, Step
+from harness.trainer import Trainer
+
+MIB = 2**20
+
+
+def lines(trainer: Trainer) -> Iterator[str]:
+    """The plan of a trainer's step as text: calls, casts and copies, fusions, memory, totals."""
+    plan = trainer.plan
+    yield f"{'':4} {'call':<34} {'backend':<12} {'device':<6} {'dtype':<9} {'MFLOP':>10} {'MB':>9}  shapes"
+    for title, steps in (
+        ("forward", plan.forward),
+        ("backward", plan.backward),
+        ("gather: gradients come home", plan.gather),
+        ("refresh: after the optimizer", plan.refresh),
+    ):
+        if steps:
+            yield f"-- {title}"
+            yield from (_line(i, step) for i, step in enumerate(steps))
+    yield "-- optimizer"
+    for choice in trainer.optimizer.choices:
+        yield f"     {choice.hook:<34} {choice.backend.name:<12} {choice.backend.device:<6} float32"
+    yield ""
+    yield from totals(trainer)
+
+
+def totals(trainer: Trainer) -> Iterator[str]:
+    """What the plan comes to."""
+    plan = trainer.plan
+    flops = sum(step.flops for step in plan.forward + plan.backward)
+    moved = sum(step.moved_bytes for step in plan.forward + plan.backward)
+    micro = trainer.settings.gradient_accumulation
+    layout = make_layout(plan.program)
+    yield f"model       {trainer.settings.model.parameters:,} parameters"
+    yield f"step        {flops * micro / 1e9:,.3f} GFLOP, {moved * micro / 1e6:,.1f} MB through the ops"
+    for device, nbytes in plan.arena_bytes.items():
+        unshared = _unshared(plan, device)
+        yield (
+            f"memory      {nbytes / MIB:,.1f} MiB of activations on {device} "
+            f"({unshared / MIB:,.1f} without sharing by liveness)"
+        )
+    arenas = ", ".join(trainer.parameters.arenas)
+    yield (
+        f"            {trainer.parameters.nbytes / MIB:,.1f} MiB on {plan.home}: {arenas} "
+        f"({layout.total:,} numbers each, {layout.decayed:,} of them decayed)"
+    )
+    for op, why in plan.expanded.items():
+        yield f"expanded    {op}: {why}"
+    if not plan.expanded:
+        yield "expanded    no fused op"
+    copied = sum(step.views[0].version.nbytes for step in plan.copies)
+    yield f"transfers   {len(plan.copies)} copies, {copied:,} bytes; {len(plan.casts)} casts"
+    yield from roofline(flops * micro, moved * micro)
+
+
+def roofline(flops: float, moved: float) -> Iterator[str]:
+    """The least time of the step on this machine, from measured peaks where there are any."""
+    from harness.bench.peaks import cached_peaks
+
+    peaks = cached_peaks()
+    if peaks is None:
+        yield "roofline    not known: `harness bench peaks` measures this machine once"
+        return
+    compute_ms = flops / peaks.matmul_flops_per_s * 1e3
+    memory_ms = moved / peaks.copy_bytes_per_s * 1e3
+    yield (
+        f"roofline    {compute_ms:,.1f} ms of arithmetic, {memory_ms:,.1f} ms of memory traffic "
+        f"if nothing stayed in a cache ({peaks.matmul_flops_per_s / 1e9:,.0f} GFLOP/s, "
+        f"{peaks.copy_bytes_per_s / 1e9:,.1f} GB/s)"
+    )
+
+
+def _line(index: int, step: Step) -> str:
+    backend = step.choice.backend.name if step.choice else "-"
+    view = step.views[0]
+    name = step.hook + (" +=" if step.accumulate else "")
+    return (
+        f"{index:4} {name:<34} {backend:<12} {step.device:<6} {view.version.dtype.name:<9} "
+        f"{step.flops / 1e6:10,.2f} {step.moved_bytes / 1e6:9,.3f}  {_shapes(step)}"
+    )
+
+
+def _shapes(step: Step) -> str:
+    if step.call is not None and step.kind == "op":
+        return " ".join(f"{letter}={size}" for letter, size in step.call.dims.items())
+    target = step.views[-1] if step.kind == "copy" else step.views[0]
+    return f"{target.version} {target.version.tensor.shape}"
+
+
+def _unshared(plan: Plan, device: str) -> int:
+    versions = {
+        view.version
+        for step in plan.forward + plan.backward
+        for view in step.views
+        if view.version.kind == "activation" and view.version.device == device
+    }
+    return sum(version.nbytes for version in versions)
+
+
