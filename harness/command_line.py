@@ -77,40 +77,11 @@ def compose(overrides: list[str]) -> RunConfig:
 
 def to_run(config: Any) -> RunConfig:
     """A composed Hydra configuration as the dataclass that the run takes."""
-    from omegaconf import OmegaConf, open_dict
+    from omegaconf import OmegaConf
 
-    config = OmegaConf.create(config)
-    # The name of a run is by default that of its model; outside a running Hydra it has no choices.
-    with open_dict(config):
-        raw = OmegaConf.to_container(config, resolve=False)
-        assert isinstance(raw, dict)
-        if str(raw.get("name", "")).startswith("${hydra:"):
-            config.name = _choice("model", config)
     run = OmegaConf.to_object(config)
     assert isinstance(run, RunConfig)
     return run
-
-
-def _choice(group: str, config: Any) -> str:
-    from hydra.core.hydra_config import HydraConfig
-
-    if HydraConfig.initialized():
-        return str(HydraConfig.get().runtime.choices[group])
-    return _model_names().get(_shape(config), "custom")
-
-
-def _shape(config: Any) -> tuple[int, int, int]:
-    return config.model.layers, config.model.heads, config.model.channels
-
-
-def _model_names() -> dict[tuple[int, int, int], str]:
-    from omegaconf import OmegaConf
-
-    names = {}
-    for path in sorted((conf_dir() / "model").glob("*.yaml")):
-        model: Any = OmegaConf.load(path)
-        names[model.layers, model.heads, model.channels] = path.stem
-    return names
 
 
 def _check_flag(flag: str) -> None:

@@ -30,8 +30,12 @@ class DataConfig:
 
 @dataclass
 class ModelConfig:
-    """vocab_size: the least; the tokenizer's is taken where it is larger. null: the tokenizer's."""
+    """vocab_size: the least; the tokenizer's is taken where it is larger. null: the tokenizer's.
 
+    name: of the preset; runs are called by it.
+    """
+
+    name: str = "tiny"
     layers: int = 4
     heads: int = 4
     channels: int = 128

@@ -24,15 +24,16 @@ def main() -> int:
     except HarnessError as error:
         return report(error)
     outcomes: list[int] = []
-    _hydra_main(outcomes)
+    _hydra_main(outcomes, len(runs))
     if len(runs) > 1:
         failed = sum(code != 0 for code in outcomes)
         print(f"{len(outcomes)} runs, {failed} failed")
     return next((code for code in outcomes if code), 0)
 
 
-def _hydra_main(outcomes: list[int]) -> None:
+def _hydra_main(outcomes: list[int], count: int) -> None:
     import hydra
+    from hydra.core.hydra_config import HydraConfig
 
     from harness import command_line
     from harness.config import conf_dir
@@ -45,6 +46,9 @@ def _hydra_main(outcomes: list[int]) -> None:
         # A job of a sweep that fails stops no other; SystemExit would end them all.
         if any(code in MULTIRUN_STOPS for code in outcomes):
             return
+        if count > 1:
+            overrides = " ".join(HydraConfig.get().overrides.task)
+            print(f"\nrun {len(outcomes) + 1} of {count}: {overrides}", flush=True)
         outcomes.append(run_one(config))
 
     job()

@@ -220,11 +220,9 @@ def _ids(op, argument, dims, style, settings, rng, examples):
         return ids.flat[rng.integers(0, min(2, ids.size), ids.shape)]
     if style == "end-ids":
         # The least and the greatest that the op file's own examples reach: -1 and V-1 for targets.
-        draws = [np.asarray(_examples(op, dims, settings, rng)[argument.name]) for _ in range(32)]
-        ends = np.stack([np.min(draws, axis=0), np.max(draws, axis=0)])
-        if len({d for d in argument.dims}) == ids.ndim and argument.name.startswith("targets"):
-            ends = np.stack([np.full_like(ids, np.min(draws)), np.full_like(ids, np.max(draws))])
-        return np.where(rng.random(ids.shape) < 0.5, ends[0], ends[1])
+        count = min(1000, max(32, 20 * max(dims.values()) // ids.size))
+        draws = [_examples(op, dims, settings, rng)[argument.name] for _ in range(count)]
+        return np.where(rng.random(ids.shape) < 0.5, np.min(draws), np.max(draws))
     return ids
 
 
