@@ -75,9 +75,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--report", metavar="DIR")
     command.set_defaults(run=_mutate)
 
-    from harness.bench.commands import add_commands
-
-    add_commands(commands.add_parser("bench", help="timings against the machine's limits"))
+    command = commands.add_parser(
+        "bench", help="timings against the machine's limits", add_help=False
+    )
+    command.add_argument("arguments", nargs=argparse.REMAINDER)
+    command.set_defaults(run=_bench)
     return parser
 
 
@@ -122,6 +124,12 @@ def _check(arguments: argparse.Namespace) -> int:
         effort=arguments.effort,
         report=arguments.report,
     )
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    from harness.bench.commands import main as bench
+
+    return bench(arguments.arguments)
 
 
 def _mutate(arguments: argparse.Namespace) -> int:

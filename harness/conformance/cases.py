@@ -38,8 +38,8 @@ WORK = 30_000
 WIDE_ELEMENTS = 1 << 14
 WIDE_WORK = 8_000_000
 # A real GPT-2 shape that takes seconds in float64 is left to the model's own tests.
-REAL_ELEMENTS = 16_000_000
-REAL_WORK = 2_000_000_000
+REAL_ELEMENTS = 30_000_000
+REAL_WORK = 3_000_000_000
 
 CACHE = Cache(limit=256 << 20)
 
