@@ -1,7 +1,7 @@
 """exp, sqrt and division that answer as IEEE 754 does, where Python raises an exception.
 
 A NaN or an infinity in one row must not stop the others, so a half-op never raises on a number.
-Addition, multiplication and tanh need no such care, nor does exp of a number that cannot be positive.
+Addition, multiplication and tanh need no such care, nor exp of a number that cannot be positive.
 """
 
 import math

@@ -1,13 +1,13 @@
 """Read and write one row of a buffer: what lies along its last dimension, as a list.
 
-A list is read three times faster than a memoryview of several dimensions, so a row that is used more
-than once is read into one. Rows are found through a flat view of the same memory: C order means that
+A list is read three times faster than a memoryview of several dimensions, so a row that is used
+more than once is read into one. Rows are found through a flat view of the same memory: in C order,
 row (i, j) of a buffer of shape (I, J, W) begins at (i * J + j) * W.
 """
 
 
 def row(x, *index):
-    """The numbers of x[index], index being all dimensions but the last. row(bias_C) is all of it."""
+    """The numbers of x[index], the index of all dimensions but the last. row(bias_C): all of it."""
     flat, start, stop = _locate(x, index)
     return flat[start:stop].tolist()
 

@@ -2,7 +2,7 @@
 
     dlogits[n,v] = dloss[n] (exp(logits[n,v] - lse[n]) - [v = target[n]])
 
-A loop over rows; each logit is read before its gradient is written, so dlogits may be logits itself.
+A loop over rows; each logit is read before its gradient is written: dlogits may be logits itself.
 """
 
 import math

@@ -1,9 +1,9 @@
 """out[b,t] = wte[tokens[b,t]] + wpe[position[b] + t]
 
-    dwte[w] = Σ dout[b,t] where tokens[b,t] = w        dwpe[x] = Σ dout[b,t] where position[b] + t = x
+    dwte[w] = Σ dout[b,t] where tokens[b,t] = w      dwpe[x] = Σ dout[b,t] where position[b] + t = x
 
-The backward asks of each table row where it was used, and sums those rows of dout: a row that occurs
-often is written once all the same.
+The backward asks of each table row where it was used, and sums those rows of dout: a row that
+occurs often is written once all the same.
 """
 
 from collections import defaultdict

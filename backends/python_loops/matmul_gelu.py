@@ -3,8 +3,8 @@
     dpre = dout · gelu'(pre)        dx[n,i] = Σ_o dpre[n,o] weight[o,i]
     dweight[o,i] = Σ_n dpre[n,o] x[n,i]        dbias[o] = Σ_n dpre[n,o]
 
-GELU is taken of each dot product as it is made; the backward makes `dpre` a row, then a column, at a
-time, and never holds it whole.
+GELU is taken of each dot product as it is made; the backward makes `dpre` an element, then a column
+at a time, and never holds it whole.
 """
 
 from backends.python_loops._rows import row, start_row, write_row

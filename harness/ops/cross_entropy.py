@@ -66,8 +66,8 @@ def reference_backward(dloss_N, logits_NV, lse_N, targets_N, vocab_size):
     dlogits_NV[:, :vocab_size] = np.exp(logits_NV[:, :vocab_size] - lse_N[:, None])
     kept = np.flatnonzero(targets_N >= 0)
     dlogits_NV[kept, targets_N[kept]] -= 1
-    dlogits_NV *= np.where(targets_N < 0, 0, dloss_N)[:, None]
-    return (dlogits_NV,)
+    # Not a product with 0: an ignored row may hold NaN, and its gradient is 0 all the same.
+    return (np.where(targets_N[:, None] < 0, 0.0, dlogits_NV * dloss_N[:, None]),)
 
 
 def magnitude_forward(logits_NV, targets_N, vocab_size):
@@ -82,7 +82,8 @@ def magnitude_backward(dloss_N, logits_NV, lse_N, targets_N, vocab_size):
     S[:, :vocab_size] = np.exp(used - lse_N[:, None]) * amplified_NV
     kept = np.flatnonzero(targets_N >= 0)
     S[kept, targets_N[kept]] += 1
-    return (Magnitude(S * np.where(targets_N < 0, 0, np.abs(dloss_N))[:, None], 1),)
+    S = np.where(targets_N[:, None] < 0, 0.0, S * np.abs(dloss_N)[:, None])
+    return (Magnitude(S, 1),)
 
 
 def flops_forward(N, V):
