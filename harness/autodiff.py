@@ -95,15 +95,21 @@ class _Tape:
             gradient = call.op.gradient_of(argument)
             if gradient is None or tensor.root not in self.needed or gradient.name in made:
                 continue
-            made[gradient.name] = self._make(tensor, gradient.role is Acc)
+            made[gradient.name] = self._make(call, tensor, gradient.role is Acc)
         return made
 
-    def _make(self, tensor: Tensor, accumulated: bool) -> Tensor:
+    def _make(self, call: Call, tensor: Tensor, accumulated: bool) -> Tensor:
         root = tensor.root
         name = "d" + root.name
         if not accumulated:
             return self.program.tensor(name, tensor.shape, "activation", "activation")
-        assert isinstance(root, Parameter)
+        if not isinstance(root, Parameter):
+            raise ConfigError(
+                f"{call.op.name} takes a parameter where it is given {root.name}, an activation",
+                slug="activation-as-parameter",
+                effect="its gradient would be accumulated, and nothing would pass it on",
+                do="give it a parameter, or use an op that reads this as an In",
+            )
         if root.name not in self.result.gradients:
             made = self.program.tensor(name, root.shape, "gradient", "gradient")
             self.result.gradients[root.name] = made
@@ -131,6 +137,12 @@ class _Tape:
         root = tensor.root
         if root not in self.needed:
             return
+        if isinstance(root, Parameter):
+            raise ConfigError(
+                f"the parameter {root.name} is read as an activation, so its gradient would be lost",
+                slug="parameter-as-activation",
+                do="use an op that reads it as a Param, or freeze it (trained=False)",
+            )
         if gradient.shape != root.shape:
             gradient = gradient.reshape(*root.shape)
         before = self.gradient.get(root)

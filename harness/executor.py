@@ -76,7 +76,9 @@ class Executor:
         """Fill the gradient of the loss of each row."""
         assert self.plan.seed is not None
         view = self.plan.seed
-        self._devices[view.version.device].from_host(self._buffer(view), value)
+        for version in self.plan.input_versions(view.version.tensor):
+            buffer = self._buffer(View(version, view.shape))
+            self._devices[version.device].from_host(buffer, value)
 
     def forward(self) -> None:
         for call in self._forward:

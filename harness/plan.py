@@ -136,7 +136,7 @@ class Plan:
 
     def input_versions(self, tensor: Tensor) -> list[Version]:
         """The copies of an input that the host fills: one on each device that reads it."""
-        return [v for (t, _, _), v in self.versions.items() if t is tensor]
+        return [v for (t, _, _), v in self.versions.items() if t is tensor and v.kind == "input"]
 
 
 def make_plan(
@@ -160,6 +160,12 @@ def make_plan(
     results = [results] if isinstance(results, Tensor) else list(results)
     program, reasons, results = _expanded(program, results, dispatch)
     backward = differentiate(program, results[0]) if train else None
+    if backward is not None and not backward.gradients:
+        raise ConfigError(
+            f"{results[0].name} depends on no trained parameter",
+            slug="nothing-to-train",
+            do="train at least one parameter that the loss depends on",
+        )
     planner = _Planner(dispatch, precision, home)
     plan = planner.plan(program, results, backward, reasons)
     if plan.copies and transfer != "allow":
@@ -315,7 +321,8 @@ class _Planner:
         if key in self.versions:
             return self.versions[key]
         if root.kind == "input":
-            return self._originate(root, device, dtype, "input")
+            given = self._input(root, device)
+            return given if given.dtype == dtype else self._cast(given, dtype, self.steps)
         if root in fillers:
             version = self._originate(root, device, dtype, "activation")
             self.steps.append(Step("zero", "zero", {"buffer": View(version, root.shape)}))
@@ -328,6 +335,12 @@ class _Planner:
         if origin.device != device:
             origin = self._copy(origin, device, steps)
         return origin
+
+    def _input(self, root: Tensor, device: str) -> Version:
+        """An input as the host fills it, in its own dtype; each device has its own copy of it."""
+        dtype = self.precision.dtype(root.dtype, "")
+        found = self.versions.get((root, device, dtype))
+        return found or self._originate(root, device, dtype, "input")
 
     def _cast(self, source: Version, dtype: np.dtype, steps: list[Step]) -> Version:
         made = self._variant(source, source.device, dtype)
@@ -356,7 +369,9 @@ class _Planner:
     def _variant(self, source: Version, device: str, dtype: np.dtype) -> Version:
         key = (source.tensor, device, dtype)
         if key not in self.versions:
-            self.versions[key] = Version(source.tensor, device, dtype, source.kind)
+            # The host fills an input; what is cast from it is made anew in each forward.
+            kind = "activation" if source.kind == "input" else source.kind
+            self.versions[key] = Version(source.tensor, device, dtype, kind)
         return self.versions[key]
 
     def _accumulate(self, signature: Signature, arguments: dict[str, Any], choice: Choice) -> bool:
@@ -414,6 +429,13 @@ class _Planner:
 
     def _add(self, total: Version, other: Version) -> None:
         choice = self.dispatch.choose("residual_forward")
+        if choice.backend.device != total.device:
+            raise ConfigError(
+                f"{total.tensor.name} is made on two devices and must be summed on {total.device}, "
+                f"and {choice.chosen_by}={choice.backend.name} is on {choice.backend.device}",
+                slug="sum-elsewhere",
+                do="ops.residual_forward=NAME of a backend on that device",
+            )
         op = self.dispatch.ops["residual"]
         shape = (1, total.tensor.size)
         sum_view, other_view = View(total, shape), View(other, shape)

@@ -29,6 +29,7 @@ from harness import __version__, device, reference
 from harness.contract import Op, OpTable, core_ops, read_op
 from harness.contract.signature import source_line
 from harness.contract.table import nearest
+from harness.device import Device
 from harness.errors import OpNotImplemented, PluginError
 
 BACKENDS = "harness.backends"
@@ -74,7 +75,7 @@ class Backend:
             return device.HOST_ARRAYS[self.arrays](buffer)
         return buffer
 
-    def open_device(self) -> device.Device:
+    def open_device(self) -> Device:
         """The device that this backend's buffers live on."""
         if self.device == "host":
             return device.HOST
@@ -134,7 +135,7 @@ def all_ops() -> OpTable:
 
 
 def _load_op(point: EntryPoint) -> Op:
-    return read_op(_import(point, "op"), point.name)
+    return read_op(_import(_only(point, OPS), "op"), point.name)
 
 
 def load(name: str, ops: OpTable) -> Backend:
@@ -155,7 +156,7 @@ def load(name: str, ops: OpTable) -> Backend:
             installed=", ".join(sorted({*points, "reference"})),
             do="choose one of these, or give a file: ops.layernorm=./my_layernorm.py",
         )
-    point = points[name]
+    point = _only(points[name], BACKENDS)
     return check(_import(point, "backend"), name, _distribution(point), ops)
 
 
@@ -190,16 +191,38 @@ def load_reference(ops: OpTable) -> Backend:
 def load_wrapper(name: str, ops: OpTable) -> Any:
     """A plugin of the hook wrap_op: an entry point of `harness.wrappers`, or a file."""
     if name.endswith(".py"):
-        return load_file(Path(name), ops).module
-    points = installed(WRAPPERS)
-    if name not in points:
+        wrapper = load_file(Path(name), ops)
+    else:
+        points = installed(WRAPPERS)
+        if name not in points:
+            raise PluginError(
+                f"no wrapper is called '{name}'",
+                slug="unknown-wrapper",
+                nearest=nearest(name, points),
+                installed=", ".join(sorted(points)) or "none",
+            )
+        point = _only(points[name], WRAPPERS)
+        wrapper = check(_import(point, "wrapper"), name, _distribution(point), ops)
+    if "wrap_op" not in wrapper:
         raise PluginError(
-            f"no wrapper is called '{name}'",
-            slug="unknown-wrapper",
-            nearest=nearest(name, points),
-            installed=", ".join(sorted(points)) or "none",
+            f"wrapper '{name}' ({wrapper.source}) does not implement wrap_op",
+            slug="not-a-wrapper",
+            do="mark a function wrap_op(op, backend, call) with @hookimpl",
         )
-    return _import(points[name], "wrapper")
+    return wrapper.module
+
+
+def _only(point: EntryPoint, group: str) -> EntryPoint:
+    """The plugin, if no other distribution has one of the same name: none silently hides another."""
+    rivals = {_distribution(rival) for rival in entry_points(group=group, name=point.name)}
+    if len(rivals) > 1:
+        raise PluginError(
+            f"'{point.name}' is declared by more than one distribution",
+            slug="plugin-ambiguous",
+            found=", ".join(sorted(rivals)),
+            do="uninstall all but one, or give a file",
+        )
+    return point
 
 
 def _import(point: EntryPoint, kind: str) -> ModuleType:
@@ -249,7 +272,9 @@ def check(module: ModuleType, name: str, source: str, ops: OpTable) -> Backend:
     for hook in functions:
         if hook not in device.HOOKS and not hasattr(manager.hook, hook):
             op = ops.op_of(hook)
-            manager.add_hookspecs(SimpleNamespace(**{half.name: half.spec for half in op.halves}))
+            specs = ModuleType(op.name)
+            vars(specs).update({half.name: half.spec for half in op.halves})
+            manager.add_hookspecs(specs)
     try:
         manager.register(module, name)
         manager.check_pending()
@@ -318,8 +343,15 @@ def require(backend: Backend, hook: str, chosen_by: str, ops: OpTable) -> Callab
         slug="op-not-implemented",
         implemented_by=", ".join(who_implements(hook, ops)) or "none",
         choose_one=f"ops.{hook}=NAME",
-        or_write_it=f"{ops.op_of(hook).file} says what it must do",
+        or_write_it=f"{_short(ops.op_of(hook).file)} says what it must do",
     )
+
+
+def _short(file: str) -> str:
+    """A file of the core as `harness/ops/layernorm.py`; a plugin's as it is."""
+    root = Path(__file__).parent.parent
+    path = Path(file)
+    return path.relative_to(root).as_posix() if path.is_relative_to(root / "harness") else file
 
 
 def who_implements(hook: str, ops: OpTable) -> list[str]:

@@ -53,7 +53,6 @@ class StopRequest:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         request = signal.Signals(number)
         if request is signal.SIGINT and self._interrupted:
-            self._restore(request)
             raise KeyboardInterrupt
         self._interrupted |= request is signal.SIGINT
         if self.signal is None:

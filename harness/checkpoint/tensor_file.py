@@ -70,8 +70,7 @@ def encode(arrays: Mapping[str, np.ndarray]) -> Iterator[bytes | memoryview]:
     yield encode_header(arrays)
     for name in _payload_order(arrays):
         array = arrays[name]
-        # A transposed array must be copied in its own order: its memory is another matrix.
-        yield _bytes_of(array.astype(_dtype(array.dtype.name), order="C", copy=False))
+        yield _bytes_of(array.astype(_dtype(array.dtype.name), copy=False))
 
 
 def encoded_bytes(arrays: Mapping[str, np.ndarray]) -> int:
@@ -239,7 +238,8 @@ def _dtype(name: str) -> np.dtype:
 
 
 def _bytes_of(array: np.ndarray) -> memoryview:
-    """The memory of a C-ordered array; bfloat16 has no buffer interface of its own."""
+    """The elements in C order: the array's own memory, or a copy if that is in another order."""
+    # As uint8, because bfloat16 has no buffer interface of its own.
     return array.reshape(-1).view(np.uint8).data
 
 

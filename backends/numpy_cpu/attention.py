@@ -1,0 +1,152 @@
+"""s = q · kᵀ / sqrt(D) for keys up to the query, p = exp(s - lse), out = p · v; ds = p * (dout · vᵀ - dout · out).
+
+Batched products over strided views: BLAS reads each head where it lies in the packed tensor, and no
+head is copied. Queries go in blocks, whose keys end where the block does, so a long sequence costs
+half its square; what a block may not see in its last square gets -inf added.
+
+A masked probability is 0, and 0 times a NaN among the values is NaN. So where a result is not finite,
+the piece is made again in blocks of one query, which have nothing to mask: a NaN at one position
+reaches the later ones, and only those.
+"""
+
+import math
+from functools import cache
+
+import numpy as np
+
+from backends.numpy_cpu.blocks import BLOCK, in_blocks
+from backends.numpy_cpu.scratch import float32, scratch
+from harness import hookimpl
+
+QUERIES = 64
+"""Queries in a block."""
+
+
+@hookimpl
+def attention_forward(out_BTHD, lse_BHT, qkv_BT3HD):
+    def piece(batch, heads):
+        q, k, v = _split(qkv_BT3HD[batch, :, :, heads])
+        out, lse = _by_head(out_BTHD[batch, :, heads]), lse_BHT[batch, heads]
+        if not _attend(out, lse, q, k, v, QUERIES):
+            _attend(out, lse, q, k, v, 1)
+
+    _in_pieces(piece, *out_BTHD.shape[:3])
+
+
+@hookimpl
+def attention_backward(dqkv_BT3HD, dout_BTHD, qkv_BT3HD, out_BTHD, lse_BHT):
+    def piece(batch, heads):
+        packed = dqkv_BT3HD[batch, :, :, heads]
+        gradient = packed
+        if packed.dtype != np.float32:
+            gradient = scratch("attention.dqkv", packed.shape)
+        dqkv = [_by_head(gradient[:, :, i]) for i in range(3)]
+        qkv = _split(qkv_BT3HD[batch, :, :, heads])
+        dout = float32("attention.dout", _by_head(dout_BTHD[batch, :, heads]))
+        out = float32("attention.out", _by_head(out_BTHD[batch, :, heads]))
+        lse = lse_BHT[batch, heads]
+        if not _attend_backward(*dqkv, dout, *qkv, out, lse, QUERIES):
+            _attend_backward(*dqkv, dout, *qkv, out, lse, 1)
+        if gradient is not packed:
+            np.copyto(packed, gradient)
+
+    _in_pieces(piece, *out_BTHD.shape[:3])
+
+
+def _attend(out, lse, q, k, v, height):
+    """Fill out and lse of some heads, (b, h, T, D) and (b, h, T). Returns whether out is finite."""
+    T = q.shape[2]
+    for first in range(0, T, height):
+        rows, seen = slice(first, min(first + height, T)), slice(0, min(first + height, T))
+        s, _ = _scores(q[:, :, rows], k[:, :, seen])
+        top, total = (scratch(name, s.shape[:3]) for name in ("attention.top", "attention.total"))
+        mixed = scratch("attention.mixed", q[:, :, rows].shape)
+        np.maximum.reduce(s, axis=3, out=top)
+        np.subtract(s, top[..., None], out=s)
+        np.exp(s, out=s)
+        np.add.reduce(s, axis=3, out=total)
+        np.matmul(s, v[:, :, seen], out=mixed)
+        np.divide(mixed, total[..., None], out=out[:, :, rows])
+        np.log(total, out=total)
+        np.add(total, top, out=lse[:, :, rows])
+    return _finite(out)
+
+
+def _attend_backward(dq, dk, dv, dout, q, k, v, out, lse, height):
+    """Fill dq, dk and dv of some heads, (b, h, T, D). Returns whether all are finite."""
+    T, D = q.shape[2:]
+    delta = np.vecdot(dout, out, out=scratch("attention.delta", lse.shape))
+    # The last block comes first: it sees every key, so it overwrites and the others add.
+    for first in reversed(range(0, T, height)):
+        rows, seen = slice(first, min(first + height, T)), slice(0, min(first + height, T))
+        add = seen.stop < T
+        p, q_scaled = _scores(q[:, :, rows], k[:, :, seen])
+        np.subtract(p, lse[:, :, rows, None], out=p)
+        np.exp(p, out=p)
+        _product(dv[:, :, seen], p.swapaxes(2, 3), dout[:, :, rows], add)
+        ds = scratch("attention.ds", p.shape)
+        np.matmul(dout[:, :, rows], v[:, :, seen].swapaxes(2, 3), out=ds)
+        np.subtract(ds, delta[:, :, rows, None], out=ds)
+        np.multiply(ds, p, out=ds)
+        _product(dk[:, :, seen], ds.swapaxes(2, 3), q_scaled, add)
+        np.matmul(ds, k[:, :, seen], out=dq[:, :, rows])
+        np.multiply(dq[:, :, rows], 1 / math.sqrt(D), out=dq[:, :, rows])
+    return _finite(dq) and _finite(dk) and _finite(dv)
+
+
+def _scores(q, k):
+    """The scores of a block of queries with the keys up to its last, and the queries scaled."""
+    height, D = q.shape[2:]
+    q_scaled = scratch("attention.q_scaled", q.shape)
+    np.multiply(q, 1 / math.sqrt(D), out=q_scaled)
+    s = scratch("attention.s", (*q.shape[:3], k.shape[2]))
+    np.matmul(q_scaled, k.swapaxes(2, 3), out=s)
+    if height > 1:
+        square = s[..., -height:]
+        np.add(square, _future(height), out=square)
+    return s, q_scaled
+
+
+@cache
+def _future(height):
+    """-inf above the diagonal, 0 elsewhere."""
+    return np.triu(np.full((height, height), -np.inf, np.float32), 1)
+
+
+def _product(out, a, b, add):
+    """out = a · b, or out += a · b."""
+    if not add:
+        np.matmul(a, b, out=out)
+        return
+    product = np.matmul(a, b, out=scratch("attention.product", out.shape))
+    np.add(out, product, out=out)
+
+
+def _finite(x):
+    return math.isfinite(np.add.reduce(x, axis=None, dtype=np.float32))
+
+
+def _by_head(x_bThD):
+    return x_bThD.transpose(0, 2, 1, 3)
+
+
+def _split(qkv_bT3hD):
+    names = ("attention.q", "attention.k", "attention.v")
+    return [float32(name, _by_head(qkv_bT3hD[:, :, i])) for i, name in enumerate(names)]
+
+
+def _in_pieces(piece, B, T, H):
+    """Call piece(batch, heads), two slices, so that the scores of each piece are about one block."""
+    scores = min(T, QUERIES) * T
+    heads = min(H, max(1, BLOCK // scores))
+    groups = -(-H // heads)
+
+    def some(units):
+        if groups == 1:
+            piece(units, slice(None))
+            return
+        for unit in range(units.start, units.stop):
+            b, group = divmod(unit, groups)
+            piece(slice(b, b + 1), slice(group * heads, (group + 1) * heads))
+
+    in_blocks(some, B * groups, heads * scores)

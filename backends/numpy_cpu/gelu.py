@@ -1,0 +1,72 @@
+"""u = sqrt(2/pi) (x + 0.044715 x^3), out = x (1 + tanh u) / 2; dx = dout * out'(x).
+
+(1 + tanh u) / 2 is the logistic function of 2u, so out = x / (1 + exp(-2u)): seven passes over a block
+that stays in the cache, no power (`x**3` would be a call of pow for each number), one scratch array.
+"""
+
+import math
+
+import numpy as np
+
+from backends.numpy_cpu.blocks import in_blocks
+from backends.numpy_cpu.scratch import float32, scratch
+from harness import hookimpl
+
+GELU_C = math.sqrt(2 / math.pi)
+GELU_A = 0.044715
+LARGEST_E = 1e30
+
+
+@hookimpl
+def gelu_forward(out_NF, x_NF):
+    def block(rows):
+        gelu(out_NF[rows], float32("gelu.x", x_NF[rows]))
+
+    in_blocks(block, *x_NF.shape)
+
+
+@hookimpl
+def gelu_backward(dx_NF, dout_NF, x_NF):
+    def block(rows):
+        gelu_gradient(dx_NF[rows], dout_NF[rows], float32("gelu.x", x_NF[rows]))
+
+    in_blocks(block, *x_NF.shape)
+
+
+def gelu(out, x):
+    """out = x / (1 + exp(-2u)) of one block. x is float32."""
+    e = scratch("gelu.e", x.shape)
+    np.multiply(x, x, out=e)
+    _exp_minus_2u(e, x)
+    np.add(e, 1, out=e)
+    np.divide(x, e, out=out)
+
+
+def gelu_gradient(dx, dout, x):
+    """dx = dout * s * (1 + (1 - s) * x * 2u') of one block. x is float32.
+
+    With e = exp(-2u): s = 1 / (1 + e), and 1 - s = e * s, which keeps its digits where s is near 1.
+    """
+    e, s, rise = (scratch(name, x.shape) for name in ("gelu.e", "gelu.s", "gelu.rise"))
+    np.multiply(x, x, out=e)
+    np.multiply(e, 6 * GELU_C * GELU_A, out=rise)
+    np.add(rise, 2 * GELU_C, out=rise)
+    np.multiply(rise, x, out=rise)
+    _exp_minus_2u(e, x)
+    # Infinity times the s of 0 that belongs to it would be NaN.
+    np.minimum(e, LARGEST_E, out=e)
+    np.add(e, 1, out=s)
+    np.reciprocal(s, out=s)
+    np.multiply(e, s, out=e)
+    np.multiply(e, rise, out=e)
+    np.add(e, 1, out=e)
+    np.multiply(e, s, out=e)
+    np.multiply(e, float32("gelu.dout", dout), out=dx)
+
+
+def _exp_minus_2u(e, x):
+    """Turn e from x^2 into exp(-2u): infinite where that overflows, which gelu divides by."""
+    np.multiply(e, -2 * GELU_C * GELU_A, out=e)
+    np.subtract(e, 2 * GELU_C, out=e)
+    np.multiply(e, x, out=e)
+    np.exp(e, out=e)
