@@ -1,11 +1,11 @@
 """`harness ...`: everything that is not a training run.
 
-    harness backends                       what is installed; imports no backend
-    harness plan [key=value ...]           what a training run would do, call by call
-    harness check NAME_OR_FILE[::op]       conformance of one backend, file, op or half
-    harness bench peaks|ops|train [...]    how close to the machine's limit
-    harness mutate [BACKEND]               does the conformance suite notice broken source?
-    harness config check [key=value ...]   a command line, checked and not run
+harness backends                       what is installed; imports no backend
+harness plan [key=value ...]           what a training run would do, call by call
+harness check NAME_OR_FILE[::op]       conformance of one backend, file, op or half
+harness bench peaks|ops|train [...]    how close to the machine's limit
+harness mutate [BACKEND]               does the conformance suite notice broken source?
+harness config check [key=value ...]   a command line, checked and not run
 """
 
 import argparse
@@ -18,7 +18,7 @@ from harness.errors import HarnessError
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command. Returns the exit code; errors are printed in their one shape."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parse(argv)
     if arguments.run is None:
         _parser().print_help()
         return 0
@@ -35,6 +35,19 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         return 130
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    """Options may stand among the key=value ones, which argparse alone takes in one piece only."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if rest and not (
+        hasattr(arguments, "overrides") and all("=" in r and r[0] != "-" for r in rest)
+    ):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.overrides += rest
+    return arguments
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -95,12 +108,12 @@ def _plan(arguments: argparse.Namespace) -> int:
     from harness.config import model_of, trainer_settings
     from harness.plugins import all_ops
     from harness.run import load_data
-    from harness.trainer import Trainer
+    from harness.trainer import TrainingPlan
 
     (config,) = command_line.check(arguments.overrides)
     model = model_of(config, load_data(config).vocab_size)
-    trainer = Trainer(trainer_settings(config, model), all_ops())
-    for line in (plan_table.totals if arguments.totals else plan_table.lines)(trainer):
+    training = TrainingPlan(trainer_settings(config, model), all_ops())
+    for line in (plan_table.totals if arguments.totals else plan_table.lines)(training):
         print(line)
     return 0
 

@@ -4,7 +4,12 @@ What reaches the run is a key of the schema with a plain value. Nothing on the c
 code to call (`_target_`), read the environment (`oc.env`) or change how Hydra itself works.
 """
 
-from collections.abc import Iterable
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import is_dataclass
+from functools import cache
 from typing import Any
 
 from harness.config import RunConfig, conf_dir
@@ -13,19 +18,16 @@ from harness.errors import ConfigError, HarnessError
 
 GROUPS = ("model", "data", "ops", "optimizer", "schedule", "experiment")
 MULTIRUN = ("-m", "--multirun")
-FLAGS = (
-    *MULTIRUN,
-    "-h",
-    "--help",
-    "--hydra-help",
-    "--version",
-    "-c",
-    "--cfg",
-    "--resolve",
-    "-i",
-    "--info",
-)
+PLAIN_FLAGS = (*MULTIRUN, "-h", "--help", "--hydra-help", "--version", "--resolve")
+VALUE_FLAGS = {
+    "--cfg": ("job", "hydra", "all"),
+    "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
+}
+SHORT_FLAGS = {"-c": "--cfg", "-i": "--info"}
+FLAGS = (*PLAIN_FLAGS, *VALUE_FLAGS, *SHORT_FLAGS)
 REFUSED_FLAGS = ("-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir")
+RESOLVER = re.compile(r"\$\{.*:", re.DOTALL)
+"""${oc.env:HOME}, in any nesting; ${model.name} is another setting, and is allowed."""
 OPEN_SECTIONS = ("ops", "precision_of")
 """Sections that `+` may add to: their further keys are ops that plugins declare."""
 
@@ -42,11 +44,45 @@ def check(arguments: list[str]) -> list[RunConfig]:
 
     Raises ConfigError for whatever Hydra or the schema would not take, with the nearest key.
     """
-    overrides = [a for a in arguments if not a.startswith("-")]
-    for flag in (a for a in arguments if a.startswith("-")):
-        _check_flag(flag)
-    multirun = any(flag in arguments for flag in MULTIRUN)
+    flags, overrides = split(arguments)
+    multirun = any(flag in flags for flag in MULTIRUN)
     return [compose(combination) for combination in _combinations(overrides, multirun)]
+
+
+def split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The flags, each with its value behind an =, and the `key=value` ones.
+
+    Hydra wants all of the second kind in one piece; here they may stand anywhere.
+    """
+    flags, overrides, rest = [], [], list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        if not argument.startswith("-"):
+            overrides.append(argument)
+            continue
+        name, equals, value = argument.partition("=")
+        name = SHORT_FLAGS.get(name, name)
+        _check_flag(name)
+        if name not in VALUE_FLAGS:
+            flags.append(argument)
+            continue
+        options = VALUE_FLAGS[name]
+        if not equals:
+            value = rest.pop(0) if rest and rest[0] in options else "all"
+        if value not in options or (name == "--cfg" and not equals and value == "all"):
+            raise ConfigError(f"{argument} needs one of " + ", ".join(options), slug="flag-value")
+        flags.append(f"{name}={value}")
+    _check_together(flags)
+    return flags, overrides
+
+
+def _check_together(flags: list[str]) -> None:
+    acts = [flag for flag in flags if flag in MULTIRUN or flag.partition("=")[0] in VALUE_FLAGS]
+    if len(acts) > 1:
+        raise ConfigError(f"{' and '.join(acts)} exclude each other", slug="flags-disagree")
+    shows = any(flag.startswith("--cfg") or flag in ("-h", "--help") for flag in flags)
+    if "--resolve" in flags and not shows:
+        raise ConfigError("--resolve belongs to --cfg job or --help", slug="flags-disagree")
 
 
 def compose(overrides: list[str]) -> RunConfig:
@@ -64,12 +100,7 @@ def compose(overrides: list[str]) -> RunConfig:
             config = hydra_compose("config", overrides=overrides)
             run = to_run(config)
         except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError(
-                "the configuration does not fit its schema",
-                slug="config-misfit",
-                reason=_first_lines(error),
-                given=" ".join(overrides),
-            ) from error
+            raise _misfit(error, overrides) from error
     _check_values(run)
     _check_agreement(overrides, OmegaConf.select(config, "backend"), run)
     return run
@@ -84,8 +115,21 @@ def to_run(config: Any) -> RunConfig:
     return run
 
 
-def _check_flag(flag: str) -> None:
-    name = flag.partition("=")[0]
+def _misfit(error: Exception, overrides: list[str]) -> ConfigError:
+    reason = _first_lines(error)
+    if error.__cause__ is not None:
+        # "Value 'abc' of type 'str' could not be converted to Integer" says what the first does not.
+        reason += "\n" + _first_lines(error.__cause__, 1)
+    named = [text for text in overrides if text in reason]
+    return ConfigError(
+        "the configuration does not fit its schema",
+        slug="config-misfit",
+        given=" ".join(named or overrides),
+        reason=reason,
+    )
+
+
+def _check_flag(name: str) -> None:
     if name in REFUSED_FLAGS:
         raise ConfigError(
             f"{name} is refused: a configuration comes from conf/ and from key=value",
@@ -110,9 +154,7 @@ def _combinations(overrides: list[str], multirun: bool) -> Iterable[list[str]]:
         if not override.is_sweep_override():
             choices.append([text])
         elif multirun:
-            key = text.partition("=")[0]
-            values = override.sweep_string_iterator()
-            choices.append([f"{key}={value}" for value in values])
+            choices.append([f"{text.partition('=')[0]}={value}" for value in _swept(override)])
         else:
             raise ConfigError(
                 f"{text} is a sweep over several values",
@@ -120,6 +162,20 @@ def _combinations(overrides: list[str], multirun: bool) -> Iterable[list[str]]:
                 do=f"python -m harness.train -m {text}",
             )
     return [list(combination) for combination in product(*choices)]
+
+
+def _swept(override: Any) -> list[str]:
+    from hydra.errors import HydraException
+
+    try:
+        return list(override.sweep_string_iterator())
+    except HydraException as error:
+        raise ConfigError(
+            f"{override.input_line} cannot be swept over",
+            slug="sweep-without-end",
+            reason=_first_lines(error),
+            do=f"list the values: {override.key_or_group}=a,b or a range: range(1,4)",
+        ) from error
 
 
 def _parse(overrides: list[str]) -> list[Any]:
@@ -136,9 +192,17 @@ def _parse(overrides: list[str]) -> list[Any]:
                 f"'{text}' is not of the form key=value",
                 slug="override-unreadable",
                 reason=_first_lines(error),
-                do="quote values with blanks or special characters: 'sample.prompt=\"a b\"'",
+                do=_quoted(text),
             ) from error
     return parsed
+
+
+def _quoted(text: str) -> str:
+    key, equals, value = text.partition("=")
+    if not equals:
+        return "settings are written key=value; --help lists them"
+    inner = value.strip("'\"").replace('"', '\\"')
+    return f"in quotes, if it has blanks or other than plain letters: '{key}=\"{inner}\"'"
 
 
 def _check_keys(overrides: list[str]) -> None:
@@ -150,11 +214,11 @@ def _check_keys(overrides: list[str]) -> None:
                 slug="hydra-key-refused",
                 effect="they can run code, and change where a run writes",
             )
-        if "_target_" in text or "oc.env" in text:
+        if "_target_" in text or RESOLVER.search(text):
             raise ConfigError(
                 f"{text}: a configuration holds plain values",
                 slug="config-code-refused",
-                effect="_target_ and oc.env are never resolved",
+                effect="_target_, oc.env and other resolvers are never followed",
             )
         if override.is_delete():
             raise ConfigError(f"{text}: nothing can be deleted from the schema", slug="key-refused")
@@ -187,11 +251,18 @@ def _check_key(text: str, key: str, added: bool) -> None:
         f"no setting is called '{key}'",
         slug="unknown-key",
         given=text,
-        nearest=nearest(key, names),
+        nearest=_nearest_key(key, names),
         effect="a + adds keys only under ops and precision_of" if added else None,
         note=plugin_op,
         do="python -m harness.train --help lists them all",
     )
+
+
+def _nearest_key(key: str, names: Iterable[str]) -> str | None:
+    """lr is optimizer.lr, wherever else its letters are near."""
+    names = sorted(names)
+    same = [name for name in names if name.rpartition(".")[2] == key.rpartition(".")[2]]
+    return ", ".join(same) or nearest(key, names)
 
 
 def _check_option(text: str, group: str) -> None:
@@ -211,7 +282,8 @@ def _check_option(text: str, group: str) -> None:
     )
 
 
-def known_keys() -> set[str]:
+@cache
+def known_keys() -> frozenset[str]:
     """Every key of the schema, with dots."""
     from omegaconf import OmegaConf
 
@@ -222,27 +294,59 @@ def known_keys() -> set[str]:
             if OmegaConf.is_dict(section) and OmegaConf.is_dict(section._get_node(key)):
                 yield from walk(section._get_node(key), f"{name}.")
 
-    return set(walk(OmegaConf.structured(RunConfig), ""))
+    return frozenset(walk(OmegaConf.structured(RunConfig), ""))
+
+
+AT_LEAST = {
+    **dict.fromkeys(("steps", "batch_size", "gradient_accumulation", "sequence_length"), 1),
+    **dict.fromkeys(("log_every", "keep_checkpoints", "validation_batches"), 1),
+    **dict.fromkeys(("seed", "validate_every", "checkpoint_every"), 0),
+    **dict.fromkeys(("model.vocab_size", "sample.top_k"), 1),
+    **dict.fromkeys(("sample.every", "sample.length", "sample.temperature"), 0),
+    **dict.fromkeys(("optimizer.lr", "optimizer.beta1", "optimizer.beta2"), 0),
+    **dict.fromkeys(("optimizer.weight_decay", "optimizer.momentum"), 0),
+    **dict.fromkeys(("schedule.warmup_steps", "schedule.final_fraction"), 0),
+}
+MORE_THAN_0 = ("clip_norm", "optimizer.eps")
+BELOW = {
+    "seed": 2**63,  # what JSON and YAML readers take
+    "optimizer.beta1": 1,
+    "optimizer.beta2": 1,
+    "optimizer.momentum": 1,
+}
 
 
 def _check_values(run: RunConfig) -> None:
     """Bounds that the types do not say."""
-    at_least_one = ("steps", "batch_size", "gradient_accumulation", "log_every", "keep_checkpoints")
-    at_least_zero = ("seed", "validate_every", "checkpoint_every")
-    bounds = [(name, getattr(run, name), 1) for name in at_least_one]
-    bounds += [(name, getattr(run, name), 0) for name in at_least_zero]
-    bounds += [("sequence_length", run.sequence_length, 1)]
-    bounds += [("validation_batches", run.validation_batches, 1)]
-    bounds += [("sample.length", run.sample.length, 0), ("sample.every", run.sample.every, 0)]
-    bounds += [("sample.temperature", run.sample.temperature, 0)]
-    bounds += [("sample.top_k", run.sample.top_k, 1), ("optimizer.lr", run.optimizer.lr, 0)]
-    bounds += [
-        ("schedule.warmup_steps", run.schedule.warmup_steps, 0),
-        ("clip_norm", run.clip_norm, 0),
-    ]
-    for name, value, least in bounds:
-        if value is not None and not value >= least:
-            raise ConfigError(f"{name}={value} must be at least {least}", slug="value-too-small")
+    numbers = dict(_numbers(run))
+    for name, value in numbers.items():
+        if not math.isfinite(value):
+            raise ConfigError(f"{name}={value} is not a finite number", slug="value-not-finite")
+    for name, least in AT_LEAST.items():
+        if name in numbers and numbers[name] < least:
+            text = f"{name}={numbers[name]} must be at least {least}"
+            raise ConfigError(text, slug="value-too-small")
+    for name in MORE_THAN_0:
+        if name in numbers and numbers[name] <= 0:
+            text = f"{name}={numbers[name]} must be more than 0"
+            raise ConfigError(text, slug="value-too-small")
+    for name, above in BELOW.items():
+        if name in numbers and numbers[name] >= above:
+            text = f"{name}={numbers[name]} must be below {above}"
+            raise ConfigError(text, slug="value-too-large")
+    if not run.runs_dir or run.runs_dir.startswith("~"):
+        raise ConfigError(
+            f"runs_dir={run.runs_dir} is no folder",
+            slug="runs-dir-invalid",
+            do=f"runs_dir={os.path.expanduser(run.runs_dir) or 'runs'}",
+        )
+    if run.on_nonfinite == "skip" and run.clip_norm is None:
+        raise ConfigError(
+            "on_nonfinite=skip needs a clip_norm",
+            slug="skip-without-norm",
+            effect="without the gradient's norm, NaN in a gradient would reach the weights",
+            do="clip_norm=1, or 1e30, which never clips",
+        )
     for name, options in (
         ("loss_gradient", ("mean", "sum")),
         ("on_nonfinite", ("stop", "skip")),
@@ -258,6 +362,15 @@ def _check_values(run: RunConfig) -> None:
             )
 
 
+def _numbers(section: Any, prefix: str = "") -> Iterator[tuple[str, int | float]]:
+    """Every number of a configuration, by its key with dots; those that are null are left out."""
+    for name, value in vars(section).items():
+        if is_dataclass(value):
+            yield from _numbers(value, f"{prefix}{name}.")
+        elif isinstance(value, int | float):
+            yield f"{prefix}{name}", value
+
+
 def _check_agreement(overrides: list[str], backend: str, run: RunConfig) -> None:
     """`backend=numba ops=fast_mix`: an ops file that does not follow `backend` contradicts it."""
     explicit = any(text.startswith("backend=") for text in overrides)
@@ -270,6 +383,6 @@ def _check_agreement(overrides: list[str], backend: str, run: RunConfig) -> None
         )
 
 
-def _first_lines(error: Exception, count: int = 3) -> str:
+def _first_lines(error: BaseException, count: int = 3) -> str:
     lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
     return "\n".join(lines[:count])

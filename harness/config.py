@@ -76,6 +76,22 @@ class SampleConfig:
     top_k: int | None = 40
 
 
+@cache
+def ops_config() -> type:
+    """A dataclass with a key for every_op, each op and each half: the backend, or null to inherit."""
+    ops = core_ops()
+    keys = dict.fromkeys(["every_op", *ops, *ops.hooks])
+    fields = [(key, str | None, field(default=None)) for key in keys]
+    return make_dataclass("OpsConfig", fields)
+
+
+@cache
+def precision_config() -> type:
+    """A dataclass with a key for each op: its precision, or null for the run's."""
+    fields = [(op, str | None, field(default=None)) for op in core_ops()]
+    return make_dataclass("PrecisionConfig", fields)
+
+
 @dataclass
 class RunConfig:
     """Everything about a run. Reasons for the values stand in conf/."""
@@ -108,22 +124,6 @@ class RunConfig:
     sample: SampleConfig = field(default_factory=SampleConfig)
     ops: Any = field(default_factory=lambda: ops_config()())
     precision_of: Any = field(default_factory=lambda: precision_config()())
-
-
-@cache
-def ops_config() -> type:
-    """A dataclass with a key for every_op, each op and each half: the backend, or null to inherit."""
-    ops = core_ops()
-    keys = dict.fromkeys(["every_op", *ops, *ops.hooks])
-    fields = [(key, str | None, field(default=None)) for key in keys]
-    return make_dataclass("OpsConfig", fields)
-
-
-@cache
-def precision_config() -> type:
-    """A dataclass with a key for each op: its precision, or null for the run's."""
-    fields = [(op, str | None, field(default=None)) for op in core_ops()]
-    return make_dataclass("PrecisionConfig", fields)
 
 
 def conf_dir() -> Path:

@@ -114,6 +114,6 @@ HOST = Host()
 
 HOST_ARRAYS: dict[str, Callable[[np.ndarray], Any]] = {
     "numpy": lambda array: array,
-    "memoryview": memoryview,
+    "memoryview": lambda array: array.data,
 }
 """The array kinds of host memory that the core makes itself, without copying."""

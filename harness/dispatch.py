@@ -102,33 +102,31 @@ class Dispatch:
         """Why a fused op is expanded into its parts, or None where it is called as one.
 
         It is called as one where a single backend is chosen for it and for every part, and has both
-        halves of it; so overriding a part always takes effect.
+        halves of it, or where the configuration names the fused op itself; so overriding a part always
+        takes effect. Raises ConfigError where both the fused op and a part are named, and differ.
         """
         if self._choices.get(op.name) == EXPAND:
             return f"ops.{op.name}=expand"
-        chosen = {hook: self._choices[self.key_for(hook)] for hook in op.hooks}
-        names = set(chosen.values())
+        named = any(key in self._choices for key in (op.name, *op.hooks))
+        chosen = {self._choices[self.key_for(hook)] for hook in op.hooks}
         for part in op.parts:
             for hook in self.ops[part].hooks:
-                name = self._choices[self.key_for(hook)]
-                if names != {name}:
-                    self._refuse_conflict(op, hook)
-                    return f"ops.{self.key_for(hook)}={name} overrides a part"
-        backend = self.backend(names.pop())
+                key = self.key_for(hook)
+                if chosen == {self._choices[key]} or (named and key == EVERY_OP):
+                    continue
+                if named:
+                    raise self._conflict(op, hook)
+                return f"ops.{key}={self._choices[key]} overrides a part"
         for hook in op.hooks:
+            backend = self.backend(self._choices[self.key_for(hook)])
             if hook not in backend:
-                if self._names_itself(op):
-                    self.choose(hook)
+                if named:
+                    self.choose(hook)  # raises: what was asked for by name is not replaced
                 return f"{backend.name} does not implement {hook}"
         return None
 
-    def _names_itself(self, op: Op) -> bool:
-        return any(key in self._choices for key in (op.name, *op.hooks))
-
-    def _refuse_conflict(self, op: Op, hook: str) -> None:
-        if not self._names_itself(op):
-            return
-        raise ConfigError(
+    def _conflict(self, op: Op, hook: str) -> ConfigError:
+        return ConfigError(
             f"ops.{op.name} and ops.{self.key_for(hook)} disagree: {op.name} replaces {hook}",
             slug="fusion-conflict",
             found=f"ops.{op.name} was chosen, and {hook} by ops.{self.key_for(hook)}",

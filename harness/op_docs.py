@@ -145,7 +145,7 @@ def _writer(op: Op, half: Half, argument: Argument) -> str:
         if argument.name in [a.name for a in forward.outputs]:
             return f"`{forward.name}`, of whatever backend"
         if argument.name.removeprefix("d") in [a.name for a in forward.outputs]:
-            return f"what `{argument.name.removeprefix("d")}` flows into"
+            return f"what `{argument.name[1:]}` flows into"
     if argument.role is Param:
         return "the optimizer"
     return "the host" if argument.role is Ids else "read only"

@@ -457,7 +457,7 @@ class _Planner:
                 version = view.version
                 if version.kind != "activation" or version.block.first >= 0:
                     continue
-                taken = _taken_over(step, version, index, last)
+                taken = _taken_over(step, version, index)
                 if taken is not None:
                     version.block = taken.block
                     version.block.last = max(version.block.last, last[version])
@@ -467,9 +467,7 @@ class _Planner:
         return {device: place(found) for device, found in blocks.items()}
 
 
-def _taken_over(
-    step: Step, version: Version, index: int, last: dict[Version, int]
-) -> Version | None:
+def _taken_over(step: Step, version: Version, index: int) -> Version | None:
     """The input whose memory an output may take over: allowed by the op, and read for the last time."""
     if step.call is None:
         return None
@@ -482,7 +480,6 @@ def _taken_over(
             and origin.version.kind == "activation"
             and origin.version.nbytes == version.nbytes
             and origin.version.block.last == index
-            and last[origin.version] == index
         ):
             return origin.version
     return None

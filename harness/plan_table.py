@@ -2,17 +2,20 @@
 
 from collections.abc import Iterator
 
-from harness.parameters import make_layout
+from harness.memory_need import available_bytes
 from harness.plan import Plan, Step
-from harness.trainer import Trainer
+from harness.trainer import TrainingPlan
 
 MIB = 2**20
 
 
-def lines(trainer: Trainer) -> Iterator[str]:
-    """The plan of a trainer's step as text: calls, casts and copies, fusions, memory, totals."""
-    plan = trainer.plan
-    yield f"{'':4} {'call':<34} {'backend':<12} {'device':<6} {'dtype':<9} {'MFLOP':>10} {'MB':>9}  shapes"
+def lines(training: TrainingPlan) -> Iterator[str]:
+    """The plan of a training step as text: calls, casts and copies, fusions, memory, totals."""
+    plan = training.plan
+    yield (
+        f"{'':4} {'call':<34} {'backend':<12} {'device':<6} {'dtype':<9} {'MFLOP':>10} {'MB':>9}  "
+        "shapes"
+    )
     for title, steps in (
         ("forward", plan.forward),
         ("backward", plan.backward),
@@ -23,20 +26,19 @@ def lines(trainer: Trainer) -> Iterator[str]:
             yield f"-- {title}"
             yield from (_line(i, step) for i, step in enumerate(steps))
     yield "-- optimizer"
-    for choice in trainer.optimizer.choices:
+    for choice in training.optimizer_choices:
         yield f"     {choice.hook:<34} {choice.backend.name:<12} {choice.backend.device:<6} float32"
     yield ""
-    yield from totals(trainer)
+    yield from totals(training)
 
 
-def totals(trainer: Trainer) -> Iterator[str]:
+def totals(training: TrainingPlan) -> Iterator[str]:
     """What the plan comes to."""
-    plan = trainer.plan
+    plan, layout, arenas = training.plan, training.layout, training.arena_bytes
     flops = sum(step.flops for step in plan.forward + plan.backward)
     moved = sum(step.moved_bytes for step in plan.forward + plan.backward)
-    micro = trainer.settings.gradient_accumulation
-    layout = make_layout(plan.program)
-    yield f"model       {trainer.settings.model.parameters:,} parameters"
+    micro = training.settings.gradient_accumulation
+    yield f"model       {training.settings.model.parameters:,} parameters"
     yield f"step        {flops * micro / 1e9:,.3f} GFLOP, {moved * micro / 1e6:,.1f} MB through the ops"
     for device, nbytes in plan.arena_bytes.items():
         unshared = _unshared(plan, device)
@@ -44,11 +46,11 @@ def totals(trainer: Trainer) -> Iterator[str]:
             f"memory      {nbytes / MIB:,.1f} MiB of activations on {device} "
             f"({unshared / MIB:,.1f} without sharing by liveness)"
         )
-    arenas = ", ".join(trainer.parameters.arenas)
     yield (
-        f"            {trainer.parameters.nbytes / MIB:,.1f} MiB on {plan.home}: {arenas} "
+        f"            {sum(arenas.values()) / MIB:,.1f} MiB on {plan.home}: {', '.join(arenas)} "
         f"({layout.total:,} numbers each, {layout.decayed:,} of them decayed)"
     )
+    yield f"            {available_bytes() / MIB:,.1f} MiB are available on the host now"
     for op, why in plan.expanded.items():
         yield f"expanded    {op}: {why}"
     if not plan.expanded:
@@ -60,18 +62,18 @@ def totals(trainer: Trainer) -> Iterator[str]:
 
 def roofline(flops: float, moved: float) -> Iterator[str]:
     """The least time of the step on this machine, from measured peaks where there are any."""
-    from harness.bench.peaks import cached_peaks
+    from harness.measured import measured_rates
 
-    peaks = cached_peaks()
-    if peaks is None:
+    rates = measured_rates()
+    if rates is None:
         yield "roofline    not known: `harness bench peaks` measures this machine once"
         return
-    compute_ms = flops / peaks.matmul_flops_per_s * 1e3
-    memory_ms = moved / peaks.copy_bytes_per_s * 1e3
+    compute_ms = flops / rates.matmul_flops_per_s * 1e3
+    memory_ms = moved / rates.copy_bytes_per_s * 1e3
     yield (
         f"roofline    {compute_ms:,.1f} ms of arithmetic, {memory_ms:,.1f} ms of memory traffic "
-        f"if nothing stayed in a cache ({peaks.matmul_flops_per_s / 1e9:,.0f} GFLOP/s, "
-        f"{peaks.copy_bytes_per_s / 1e9:,.1f} GB/s)"
+        f"if nothing stayed in a cache ({rates.matmul_flops_per_s / 1e9:,.0f} GFLOP/s, "
+        f"{rates.copy_bytes_per_s / 1e9:,.1f} GB/s)"
     )
 
 
@@ -100,5 +102,3 @@ def _unshared(plan: Plan, device: str) -> int:
         if view.version.kind == "activation" and view.version.device == device
     }
     return sum(version.nbytes for version in versions)
-
-

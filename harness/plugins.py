@@ -167,14 +167,16 @@ def load_file(path: Path, ops: OpTable) -> Backend:
         raise PluginError(
             f"there is no backend file {path.name}", slug="backend-file-missing", where=path
         )
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    source = path.read_bytes()
+    digest = hashlib.sha256(source).hexdigest()
     module_name = f"harness_file_{path.stem}_{digest[:8]}"
     spec = importlib.util.spec_from_file_location(module_name, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     try:
-        spec.loader.exec_module(module)
+        # The very bytes of the record: a .pyc would be reused for an edit of the same size and second.
+        exec(compile(source, path, "exec"), vars(module))
     except (Exception, SystemExit) as error:
         del sys.modules[module_name]
         raise _broken(f"the backend file {path.name}", str(path), error) from error
@@ -324,9 +326,16 @@ def _check_function(hook: str, function: Any, name: str, source: str, ops: OpTab
         raise refuse(
             "its arguments differ from the specification",
             expected=f"{hook}({', '.join(expected)})",
-            found=f"{hook}({', '.join(str(p) for p in parameters)})",
+            found=f"{hook}{_plain(inspect.signature(function))}",
             do="same names, same order, no defaults, no *args, nothing keyword-only",
         )
+
+
+def _plain(signature: inspect.Signature) -> inspect.Signature:
+    """A signature without its annotations: names, defaults, * and / remain."""
+    empty = inspect.Parameter.empty
+    parameters = [p.replace(annotation=empty) for p in signature.parameters.values()]
+    return inspect.Signature(parameters)
 
 
 def _candidates(hook: str, ops: OpTable) -> list[Op]:

@@ -22,7 +22,7 @@ class StepRecord:
     step: int
     steps: int  # of the whole run
     loss: float
-    grad_norm: float
+    grad_norm: float | None  # before clipping; None where it was not computed
     learning_rate: float
     step_ms: float
     tokens_per_s: float
@@ -36,7 +36,7 @@ def step_line(record: StepRecord) -> str:
         [
             f"step {record.step}/{record.steps}",
             f"loss {_loss(record.loss)}",
-            f"grad {_short(record.grad_norm)}",
+            "grad n/a" if record.grad_norm is None else f"grad {_short(record.grad_norm)}",
             f"lr {record.learning_rate:.1e}",
             _milliseconds(record.step_ms),
             f"{_thousands(record.tokens_per_s)} tok/s",

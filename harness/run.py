@@ -3,18 +3,23 @@
 import dataclasses
 import hashlib
 import json
-import math
 import time
+from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from harness import checkpoint, run_folder
 from harness.config import RunConfig, model_of, schedule_of, sequence_length, trainer_settings
 from harness.data import Dataset, Sequences, load, ngram_losses, require
 from harness.errors import CheckpointError
+from harness.memory_need import MemoryNeed
 from harness.metrics import MetricsFile
 from harness.plugins import all_ops
 from harness.progress import Reporter, StepRecord
+from harness.run_lock import locked
 from harness.sampling import generate, stream
 from harness.signals import StopRequest
 from harness.trainer import StepResult, Trainer
@@ -33,7 +38,11 @@ def load_data(run: RunConfig) -> Dataset:
     if run.data.source == "counting":
         from harness.data.counting import load_counting
 
-        return load_counting(run.model.vocab_size or 256, B * T * run.gradient_accumulation)
+        tokens = B * T * run.gradient_accumulation
+        need = MemoryNeed(lambda needed, available: [f"batch_size={max(1, B // 2)}"])
+        need.add(f"{tokens:,} numbers, twice", 8 * tokens)
+        need.check()
+        return load_counting(run.model.vocab_size or 256, tokens)
     data = run.data
     dataset = load(
         data.source, data.path, data.tokenizer, data.validation_fraction, Path(data.cache_dir)
@@ -54,39 +63,50 @@ class Run:
         self.schedule = schedule_of(config)
         self.sequences = Sequences(self.data.train, self.T, config.seed)
         self.step = 0
-        self._peak_gflops = _peak_gflops()
-        self._validator: Any = None
-        self._sampler: Any = None
+        self._ignored: list[str] = []
+        self._prompt = self._encoded_prompt()
+        # What validation and samples need is taken now: not enough memory is an error of the start.
+        self._validation = self._validation_sequences()
+        self._validator = self._sampler = None
+        if self._validation:
+            self._validator = self.trainer.another(self._validation_batch, self.T)
+        if self._prompt:
+            self._sampler = self.trainer.another(1, self.T, head="logits")
+        self._peak_flops_per_s = _peak_flops_per_s(self.trainer)
 
     # -- the loop -----------------------------------------------------------------------------
 
     def execute(self) -> int:
         """Train to the last step, or to the step in which a signal arrives. Returns the exit code."""
         found = self._find_checkpoint()
+        if found:
+            self._check_fits(found)
         self.folder = found.path.parents[1] if found else self._new_folder()
         with (
-            StopRequest() as stop,
-            MetricsFile(self.folder / "metrics.jsonl") as metrics,
-            Reporter(self.config.steps) as reporter,
+            locked(self.folder),
+            StopRequest() as self.stop,
+            MetricsFile(self.folder / "metrics.jsonl") as self.metrics,
+            Reporter(self.config.steps) as self.reporter,
         ):
-            self.reporter, self.metrics = reporter, metrics
             self._describe()
             if found:
                 self._resume(found)
             started, first = time.perf_counter(), self.step
-            while self.step < self.config.steps and stop.signal is None:
+            while self.step < self.config.steps and self.stop.signal is None:
                 self._one_step(started, first)
-                self._on_the_way()
-            if stop.signal is not None:
-                self._save()
-                reporter.line(
-                    f"stopped by {stop.signal.name} after step {self.step}; "
+                if self.stop.signal is None:
+                    self._on_the_way()
+            if self.stop.signal is None:
+                self._finish()
+            self._save()
+            if self.stop.signal is not None:
+                self.reporter.line(
+                    f"stopped by {self.stop.signal.name} after step {self.step}; "
                     "resume=auto continues from here"
                 )
-                return stop.exit_code or 0
-            self._finish()
+                return self.stop.exit_code or 0
             total_s = time.perf_counter() - started
-            reporter.line(f"done in {total_s:.1f} s; run folder {_shown(self.folder)}")
+            self.reporter.line(f"done in {total_s:.1f} s; run folder {_shown(self.folder)}")
         return 0
 
     def _one_step(self, started: float, first: int) -> None:
@@ -104,22 +124,24 @@ class Run:
         self.metrics.write({"kind": "step", **_jsonable(record), "skipped": result.skipped})
         if step % config.log_every == 0 or step == config.steps:
             self.reporter.step(record)
+        if result.skipped:
+            self.reporter.line(f"skipped   step {step} is not finite; no update was made")
 
     def _record(
         self, result: StepResult, rate: float, elapsed_s: float, eta_s: float
     ) -> StepRecord:
         tokens_per_s = self.trainer.tokens_per_step / elapsed_s
         flops_per_s = tokens_per_s * self.model.flops_per_token(self.T)
-        peak = self._peak_gflops
+        peak = self._peak_flops_per_s
         return StepRecord(
             step=self.step,
             steps=self.config.steps,
             loss=result.loss,
-            grad_norm=math.nan if result.grad_norm is None else result.grad_norm,
+            grad_norm=result.grad_norm,
             learning_rate=rate,
             step_ms=1e3 * elapsed_s,
             tokens_per_s=tokens_per_s,
-            mfu=None if peak is None else flops_per_s / (1e9 * peak),
+            mfu=None if peak is None else flops_per_s / peak,
             eta_s=eta_s,
         )
 
@@ -135,13 +157,11 @@ class Run:
             self._save()
 
     def _finish(self) -> None:
-        config = self.config
-        losses = self._validate(None)
-        if config.sample.every:
+        loss = self._validate(None)
+        if self.stop.signal is None and self.config.sample.every:
             self._sample()
-        if config.baselines and len(self.data.validation):
-            self._compare(losses)
-        self._save()
+        if self.stop.signal is None and self.config.baselines:
+            self._compare(loss)
 
     # -- what is said -------------------------------------------------------------------------
 
@@ -164,42 +184,69 @@ class Run:
             say(f"copy      {step.views[0].version} -> {step.views[1].version.device}")
         say(f"memory    {memory / 2**20:,.1f} MiB planned")
         say(f"run       {_shown(self.folder)}")
+        for line in self._ignored:
+            say(line)
 
-    def _validate(self, batches: int | None) -> float | None:
-        """The validation loss in nats per token; None (and nothing said) where there is no split."""
-        B = self.config.batch_size
+    def _validation_sequences(self) -> Sequences | None:
         tokens = self.data.validation
         if len(tokens) <= self.T:
             return None
-        sequences = Sequences(tokens, self.T, self.config.seed, shuffle=False)
-        B = min(B, sequences.per_epoch)
-        if self._validator is None:
-            self._validator = self.trainer.another(B, self.T)
-        whole = sequences.per_epoch // B
+        return Sequences(tokens, self.T, self.config.seed, shuffle=False)
+
+    @property
+    def _validation_batch(self) -> int:
+        assert self._validation is not None
+        return min(self.config.batch_size, self._validation.per_epoch)
+
+    def _validate(self, batches: int | None) -> float | None:
+        """The validation loss in nats per token; None (and nothing said) where there is no split,
+        or where a signal came.
+        """
+        if self._validation is None or self._validator is None:
+            return None
+        B = self._validation_batch
+        whole = self._validation.per_epoch // B
         count = whole if batches is None else min(batches, whole)
-        taken = (sequences.take(i * B, B) for i in range(count))
-        loss = self.trainer.mean_loss(self._validator, taken)
+        loss = self.trainer.mean_loss(self._validator, self._validation_batches(count, B))
+        if self.stop.signal is not None:
+            return None
         self.metrics.write({"kind": "validation", "step": self.step, "loss": loss})
         self.reporter.line(
             f"validation  step {self.step}  loss {loss:.4f}  ({count * B * self.T:,} tokens)"
         )
         return loss
 
+    def _validation_batches(self, count: int, B: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        assert self._validation is not None
+        for i in range(count):
+            yield self._validation.take(i * B, B)
+            if self.stop.signal is not None:
+                return
+
+    def _encoded_prompt(self) -> list[int]:
+        """The prompt of the samples, never empty; an empty list where none are taken."""
+        sample = self.config.sample
+        if not sample.every:
+            return []
+        ids = self.data.tokenizer.encode(sample.prompt, where="sample.prompt")
+        return [int(t) for t in ids] or [0]
+
     def _sample(self) -> None:
         sample, tokenizer = self.config.sample, self.data.tokenizer
-        if self._sampler is None:
-            self._sampler = self.trainer.another(1, self.T, head="logits")
-        prompt = [int(t) for t in tokenizer.encode(sample.prompt)] or [0]
+        assert self._sampler is not None
         drawn = generate(
             self._sampler,
-            prompt,
+            self._prompt,
             sample.length,
             self.data.vocab_size,
             stream(self.config.seed, self.step),
             sample.temperature,
             sample.top_k,
         )
-        text = tokenizer.decode([*prompt, *drawn])
+        tokens = [*self._prompt, *takewhile(lambda _: self.stop.signal is None, drawn)]
+        if self.stop.signal is not None:
+            return
+        text = tokenizer.decode(tokens)
         self.metrics.write({"kind": "sample", "step": self.step, "text": text})
         self.reporter.line(f"sample  step {self.step}\n" + _indented(text))
 
@@ -264,15 +311,16 @@ class Run:
         }
 
     def _find_checkpoint(self) -> checkpoint.Checkpoint | None:
-        resume, base = self.config.resume, Path(self.config.runs_dir)
+        resume = self.config.resume
         if resume == "never":
             return None
         if resume == "auto":
-            folder = run_folder.find_newest(base, self.config.name)
-            if folder is None:
+            newest = run_folder.find_newest(Path(self.config.runs_dir), self.config.name)
+            if newest is None:
                 return None
+            folder = newest
         else:
-            folder = Path(resume)
+            folder = Path(resume).expanduser()
             if not folder.is_dir():
                 raise CheckpointError(
                     f"there is no run to resume from: {resume}",
@@ -280,17 +328,17 @@ class Run:
                     do="resume=auto, or the folder of a run",
                 )
         found, ignored = checkpoint.newest(folder / "checkpoints")
-        for path, reason in ignored:
-            print(f"ignored   {_shown(path)}: {reason}")
+        self._ignored = [f"ignored   {_shown(path)}: {reason}" for path, reason in ignored]
         if found is None and resume != "auto":
             raise CheckpointError(
                 f"the run has no checkpoint: {resume}",
                 slug="run-without-checkpoint",
+                where=_shown(folder / "checkpoints"),
                 do="resume=never starts anew",
             )
         return found
 
-    def _resume(self, found: checkpoint.Checkpoint) -> None:
+    def _check_fits(self, found: checkpoint.Checkpoint) -> None:
         for name, value in self._fingerprint().items():
             if found.state.get(name) != value:
                 raise CheckpointError(
@@ -302,6 +350,8 @@ class Run:
                     do="the configuration that it was written by (config.yaml beside it), "
                     "or resume=never",
                 )
+
+    def _resume(self, found: checkpoint.Checkpoint) -> None:
         tensors = {group: found.tensors(group) for group in found.groups}
         self.trainer.restore(tensors, updates=found.state["updates"])
         self.step = found.step
@@ -332,6 +382,11 @@ def _shown(path: Path) -> str:
         return str(path)
 
 
-def _peak_gflops() -> float | None:
+def _peak_flops_per_s(trainer: Trainer) -> float | None:
     """The matmul peak measured on this machine, or None: `harness bench peaks` measures it."""
-    return None
+    if trainer.home.device != "host":
+        return None
+    from harness.measured import measured_rates
+
+    rates = measured_rates()
+    return rates.matmul_flops_per_s if rates else None

@@ -6,29 +6,54 @@ after SIGUSR2, SIGINT and SIGTERM, with a checkpoint.
 
 import os
 import sys
+import tempfile
 import traceback
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, ResourceError
 
 MULTIRUN_STOPS = (130, 143, 75)
 
 
 def main() -> int:
     """Check the command line, then let Hydra run each job. Returns the exit code."""
-    from harness import command_line
+    from harness import __version__, command_line
 
-    arguments = sys.argv[1:]
     try:
-        runs = command_line.check(arguments)
+        flags, overrides = command_line.split(sys.argv[1:])
+        if "--version" in flags:
+            print(f"harness {__version__}")
+            return 0
+        runs = command_line.check([*flags, *overrides])
+        if any(flag in command_line.MULTIRUN for flag in flags):
+            _check_writable(Path(runs[0].runs_dir))
     except HarnessError as error:
         return report(error)
+    # Hydra takes the overrides in one piece only.
+    sys.argv[1:] = [*flags, *overrides]
     outcomes: list[int] = []
     _hydra_main(outcomes, len(runs))
     if len(runs) > 1:
         failed = sum(code != 0 for code in outcomes)
-        print(f"{len(outcomes)} runs, {failed} failed")
+        _say(f"{len(outcomes)} runs, {failed} failed")
     return next((code for code in outcomes if code), 0)
+
+
+def _check_writable(folder: Path) -> None:
+    """Hydra writes the list of a sweep's jobs there, and fails with its own text where it cannot."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ResourceError(
+            f"folder of runs can't be written to: {folder}",
+            slug="runs-not-writable",
+            found=error,
+            do="runs_dir=FOLDER, one that you can write to",
+        ) from error
 
 
 def _hydra_main(outcomes: list[int], count: int) -> None:
@@ -48,7 +73,7 @@ def _hydra_main(outcomes: list[int], count: int) -> None:
             return
         if count > 1:
             overrides = " ".join(HydraConfig.get().overrides.task)
-            print(f"\nrun {len(outcomes) + 1} of {count}: {overrides}", flush=True)
+            _say(f"\nrun {len(outcomes) + 1} of {count}: {overrides}")
         outcomes.append(run_one(config))
 
     job()
@@ -63,6 +88,8 @@ def run_one(config: Any) -> int:
         return Run(command_line.to_run(config)).execute()
     except HarnessError as error:
         return report(error)
+    except MemoryError as error:
+        return report(_out_of_memory(error))
     except KeyboardInterrupt:
         print("interrupted; the last checkpoint stands", file=sys.stderr)
         return 130
@@ -70,6 +97,20 @@ def run_one(config: Any) -> int:
         # Unforeseen, so a bug of ours or of a plugin: the traceback is what helps.
         traceback.print_exc()
         return 1
+
+
+def _out_of_memory(error: MemoryError) -> ResourceError:
+    return ResourceError(
+        "the memory is used up",
+        slug="out-of-memory",
+        found=error,
+        do="batch_size, sequence_length or model smaller; or free memory (other processes, ulimit)",
+    )
+
+
+def _say(text: str) -> None:
+    with suppress(OSError, ValueError):  # whoever read our output may have gone; the runs go on
+        print(text, flush=True)
 
 
 def report(error: HarnessError) -> int:

@@ -1,11 +1,12 @@
 """Train a GPT-2: forward, backward and update of each step, and validation. No files, no printing.
 
-trainer = Trainer(settings, vocab_size=256)
+trainer = Trainer(settings, all_ops())
 result = trainer.step(x_BT, y_BT, learning_rate=1e-3)
 """
 
 import math
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,12 +14,14 @@ import numpy as np
 
 from harness.contract import OpTable
 from harness.device import HOST
-from harness.dispatch import Dispatch
+from harness.dispatch import Choice, Dispatch
 from harness.errors import ConfigError, NumericsError
 from harness.executor import Executor
+from harness.memory_need import MemoryNeed, host_bytes
 from harness.models.gpt2 import GPT2, build
+from harness.op_errors import naming_the_op
 from harness.optimizer import Optimizer, OptimizerSettings
-from harness.parameters import Parameters
+from harness.parameters import Parameters, make_layout
 from harness.plan import Plan, make_plan
 from harness.plugins import load_wrapper
 from harness.precision import Precision
@@ -61,34 +64,40 @@ class StepResult:
     skipped: bool = False
 
 
-class Trainer:
-    """A model with its plan, buffers and optimizer. Raises the errors of plan and plugins."""
+class TrainingPlan:
+    """What a step of training will be, before any memory is taken: `harness plan` prints it.
+
+    Raises the errors of plan and plugins.
+    """
 
     def __init__(self, settings: TrainerSettings, ops: OpTable) -> None:
         self.settings = settings
         self.ops = ops
         self.dispatch = Dispatch(ops, settings.ops)
         self.wrappers: tuple[Any, ...] = tuple(load_wrapper(n, ops) for n in settings.wrappers)
-        self.home = self.dispatch.choose(settings.optimizer.op).backend
-        self.plan = self.plan_for(settings.batch_size, settings.sequence_length)
-        device = HOST if self.home.device == "host" else self.home.open_device()
-        self.parameters = Parameters(self.plan.program, device)
-        self.parameters.initialise(settings.seed)
-        self.executor = Executor(self.plan, self.parameters, self.wrappers)
-        self.optimizer = Optimizer(
-            settings.optimizer, self.parameters, self.dispatch, self.wrappers
+        self.optimizer_choices: tuple[Choice, ...] = tuple(
+            self.dispatch.choose(hook) for hook in (settings.optimizer.op, "squared_norm")
         )
-        self._position_B = np.zeros(settings.batch_size, np.int32)
-        self.executor.write("position", self._position_B)
-        self._seed_N = np.zeros(self._rows, np.float32)
-
-    @property
-    def _rows(self) -> int:
-        return self.settings.batch_size * self.settings.sequence_length
+        self.home = self.optimizer_choices[0].backend
+        self.plan = self.plan_for(settings.batch_size, settings.sequence_length)
+        self.layout = make_layout(self.plan.program)
 
     @property
     def tokens_per_step(self) -> int:
-        return self._rows * self.settings.gradient_accumulation
+        settings = self.settings
+        return settings.batch_size * settings.sequence_length * settings.gradient_accumulation
+
+    @property
+    def arena_bytes(self) -> dict[str, int]:
+        """The flat arenas at home: parameters, gradients, moments."""
+        trained = dict.fromkeys(("gradient", *self.settings.optimizer.moments), self.layout.trained)
+        counts = {"parameter": self.layout.total, **trained}
+        return {name: count * 4 for name, count in counts.items()}
+
+    @property
+    def hooks(self) -> tuple[str, ...]:
+        """Every half-op that a step runs."""
+        return tuple(dict.fromkeys((*self.plan.hooks, self.settings.optimizer.op, "squared_norm")))
 
     def plan_for(self, B: int, T: int, head: str = "loss", train: bool = True) -> Plan:
         """The plan of this trainer's model at another batch or length, or without a backward."""
@@ -103,9 +112,55 @@ class Trainer:
             transfer=self.settings.transfer,
         )
 
+
+class Trainer(TrainingPlan):
+    """A model with its plan, buffers and optimizer.
+
+    Raises the errors of plan and plugins, and ResourceError where the memory will not do.
+    """
+
+    def __init__(self, settings: TrainerSettings, ops: OpTable) -> None:
+        _check_state_fits(settings)
+        super().__init__(settings, ops)
+        self.memory = MemoryNeed(self._ways_out)
+        self._add_needs()
+        device = HOST if self.home.device == "host" else self.home.open_device()
+        self.parameters = Parameters(self.plan.program, device)
+        self.parameters.initialise(settings.seed)
+        with self._naming_the_op():
+            self.executor = Executor(self.plan, self.parameters, self.wrappers)
+            self.optimizer = Optimizer(
+                settings.optimizer, self.parameters, self.dispatch, self.wrappers
+            )
+        self._position_B = np.zeros(settings.batch_size, np.int32)
+        self.executor.write("position", self._position_B)
+        rows = settings.batch_size * settings.sequence_length
+        self._seed_N = np.zeros(rows, np.float32)
+
+    def _naming_the_op(self) -> AbstractContextManager[None]:
+        return naming_the_op(self.dispatch.backends, self.wrappers)
+
+    def _add_needs(self) -> None:
+        """What the step takes of the host; a device that is not the host has its own limits."""
+        arenas = self.arena_bytes
+        saved = sum(n for name, n in arenas.items() if name != "gradient")
+        if self.home.device == "host":
+            what = f"parameters and their {', '.join(n for n in arenas if n != 'parameter')}"
+            self.memory.add(what, sum(arenas.values()))
+        self.memory.add("a copy of the state while a checkpoint is written", saved)
+        self.memory.add("activations", host_bytes(self.plan))
+        self.memory.check(self.plan)
+
+    def _ways_out(self, needed: int, available: int) -> list[str]:
+        return ways_out(self.settings, needed, available, host_bytes(self.plan))
+
     def another(self, B: int, T: int, head: str = "loss") -> Executor:
         """A forward of the same parameters at another batch or length: validation, samples."""
-        executor = Executor(self.plan_for(B, T, head, train=False), self.parameters, self.wrappers)
+        plan = self.plan_for(B, T, head, train=False)
+        self.memory.add(f"activations of a forward of {B} x {T} tokens", host_bytes(plan))
+        self.memory.check(plan)
+        with self._naming_the_op():
+            executor = Executor(plan, self.parameters, self.wrappers)
         executor.write("position", np.zeros(B, np.int32))
         return executor
 
@@ -113,18 +168,20 @@ class Trainer:
         """One optimizer step on gradient_accumulation * batch_size sequences.
 
         x_BT, y_BT: int32 tokens and targets (-1 is ignored), micro-batches one after another.
-        Raises NumericsError, before the update, where loss or gradient is not finite.
+        Raises NumericsError, before the update, where loss or gradient is not finite, and
+        PluginError where an op raises.
         """
-        B = self.settings.batch_size
+        with self._naming_the_op():
+            return self._step(x_BT, y_BT, learning_rate)
+
+    def _step(self, x_BT: np.ndarray, y_BT: np.ndarray, learning_rate: float) -> StepResult:
         counted = int((y_BT >= 0).sum())
         weight = 1.0 if self.settings.loss_gradient == "sum" else 1.0 / max(1, counted)
         self._seed_N.fill(weight)
         self.executor.seed(self._seed_N)
         loss_sum = 0.0
         for micro in range(self.settings.gradient_accumulation):
-            rows = slice(micro * B, (micro + 1) * B)
-            self.executor.write("tokens", x_BT[rows])
-            self.executor.write("targets", y_BT[rows])
+            self._write_micro_batch(micro, x_BT, y_BT)
             self.executor.forward()
             loss_sum += float(self.executor.read().sum(dtype=np.float64))
             self.executor.backward(first=micro == 0)
@@ -135,18 +192,29 @@ class Trainer:
         if not math.isfinite(loss) or (norm is not None and not math.isfinite(norm)):
             if self.settings.on_nonfinite == "skip":
                 return StepResult(loss, norm, skipped=True)
-            raise self._nonfinite(loss, norm)
+            raise self._nonfinite(loss, norm, x_BT, y_BT)
         scale = 1.0 if norm is None or clip_norm is None else min(1.0, clip_norm / (norm + 1e-6))
         self.optimizer.step(learning_rate, scale)
         self.executor.refresh()
         return StepResult(loss, norm)
 
-    def _nonfinite(self, loss: float, norm: float | None) -> NumericsError:
-        culprit = self.executor.first_nonfinite()
+    def _write_micro_batch(self, micro: int, x_BT: np.ndarray, y_BT: np.ndarray) -> None:
+        B = self.settings.batch_size
+        rows = slice(micro * B, (micro + 1) * B)
+        self.executor.write("tokens", x_BT[rows])
+        self.executor.write("targets", y_BT[rows])
+
+    def _nonfinite(
+        self, loss: float, norm: float | None, x_BT: np.ndarray, y_BT: np.ndarray
+    ) -> NumericsError:
+        culprit = None
+        for micro in range(self.settings.gradient_accumulation):
+            self._write_micro_batch(micro, x_BT, y_BT)
+            culprit = culprit or self.executor.first_nonfinite()
         return NumericsError(
             f"step {self.optimizer.t + 1} is not finite: loss {loss}, gradient norm {norm}",
             slug="not-finite",
-            first_op=culprit or "none found when the last micro-batch was run again",
+            first_op=culprit or "none when the step was run again: its cause is not in its numbers",
             effect="the update was not made; weights and checkpoints hold what they held",
             do="a lower optimizer.lr, clip_norm=1, or on_nonfinite=skip to leave such steps out",
         )
@@ -159,17 +227,13 @@ class Trainer:
         for x_BT, y_BT in batches:
             executor.write("tokens", x_BT)
             executor.write("targets", y_BT)
-            executor.forward()
+            with self._naming_the_op():
+                executor.forward()
             total += float(executor.read().sum(dtype=np.float64))
             counted += int((y_BT >= 0).sum())
         if not counted:
             raise ConfigError("there is nothing to validate on", slug="no-validation-data")
         return total / counted
-
-    @property
-    def hooks(self) -> tuple[str, ...]:
-        """Every half-op that a step runs."""
-        return tuple(dict.fromkeys((*self.plan.hooks, self.settings.optimizer.op, "squared_norm")))
 
     def state(self) -> dict[str, dict[str, np.ndarray]]:
         """All that training changes, as NumPy arrays: weights, and the optimizer's moments."""
@@ -193,3 +257,31 @@ class Trainer:
             self.parameters.from_host(arrays, moment)
         self.optimizer.t = updates
         self.executor.refresh()
+
+
+def ways_out(settings: TrainerSettings, needed: int, available: int, activations: int) -> list[str]:
+    """How to need less memory, as it is typed; what helps most comes first."""
+    B, micro = settings.batch_size, settings.gradient_accumulation
+    fixed = needed - activations
+    found = []
+    if fixed < available:
+        fits = max(1, B * (available - fixed) // max(1, activations))
+        if fits < B:
+            again = -(-B // fits) * micro
+            found.append(
+                f"batch_size={fits} gradient_accumulation={again}   the same step in parts"
+            )
+        if settings.sequence_length > 1:
+            found.append(f"sequence_length={settings.sequence_length // 2}")
+    found.append("a smaller model: model.layers, model.channels, or another preset")
+    if settings.optimizer.moments:
+        found.append("optimizer=sgd optimizer.momentum=0   no moments")
+    return found
+
+
+def _check_state_fits(settings: TrainerSettings) -> None:
+    """Before the plan, because that of a model far too large takes minutes."""
+    numbers = settings.model.parameters * (1 + len(settings.optimizer.moments))
+    need = MemoryNeed(lambda needed, available: ways_out(settings, needed, available, 0))
+    need.add(f"the state of {settings.model.parameters:,} parameters", 4 * numbers)
+    need.check()

@@ -1,4 +1,10 @@
-"""s = q · kᵀ / sqrt(D) for keys up to the query, p = exp(s - lse), out = p · v; ds = p * (dout · vᵀ - dout · out).
+"""s[i,j] = q[i] · k[j] / sqrt(D)  for j <= i        lse[i] = log Σ_j exp(s[i,j])
+
+    p[i,j] = exp(s[i,j] - lse[i])                     out[i] = Σ_j p[i,j] v[j]
+
+    dp[i,j] = dout[i] · v[j]                          ds = p (dp - dout[i] · out[i])
+    dq[i] = Σ_j ds[i,j] k[j] / sqrt(D)                dk[j] = Σ_i ds[i,j] q[i] / sqrt(D)
+    dv[j] = Σ_i p[i,j] dout[i]
 
 Batched products over strided views: BLAS reads each head where it lies in the packed tensor, and no
 head is copied. Queries go in blocks, whose keys end where the block does, so a long sequence costs
@@ -14,8 +20,8 @@ from functools import cache
 
 import numpy as np
 
-from backends.numpy_cpu.blocks import BLOCK, in_blocks
-from backends.numpy_cpu.scratch import float32, scratch
+from backends.numpy_cpu._blocks import BLOCK, in_blocks
+from backends.numpy_cpu._scratch import float32, float32_room, scratch
 from harness import hookimpl
 
 QUERIES = 64
@@ -37,9 +43,7 @@ def attention_forward(out_BTHD, lse_BHT, qkv_BT3HD):
 def attention_backward(dqkv_BT3HD, dout_BTHD, qkv_BT3HD, out_BTHD, lse_BHT):
     def piece(batch, heads):
         packed = dqkv_BT3HD[batch, :, :, heads]
-        gradient = packed
-        if packed.dtype != np.float32:
-            gradient = scratch("attention.dqkv", packed.shape)
+        gradient = float32_room("attention.dqkv", packed)
         dqkv = [_by_head(gradient[:, :, i]) for i in range(3)]
         qkv = _split(qkv_BT3HD[batch, :, :, heads])
         dout = float32("attention.dout", _by_head(dout_BTHD[batch, :, heads]))

@@ -1,15 +1,17 @@
-"""u = sqrt(2/pi) (x + 0.044715 x^3), out = x (1 + tanh u) / 2; dx = dout * out'(x).
+"""u = sqrt(2/pi) (x + 0.044715 x³)        out = x (1 + tanh u) / 2
+
+    dx = dout · ((1 + tanh u) / 2 + x (1 - tanh² u) u' / 2)        u' = sqrt(2/pi) (1 + 3 · 0.044715 x²)
 
 (1 + tanh u) / 2 is the logistic function of 2u, so out = x / (1 + exp(-2u)): seven passes over a block
-that stays in the cache, no power (`x**3` would be a call of pow for each number), one scratch array.
+that stays in the cache, with one scratch array and no power (`x**3` calls pow for every number).
 """
 
 import math
 
 import numpy as np
 
-from backends.numpy_cpu.blocks import in_blocks
-from backends.numpy_cpu.scratch import float32, scratch
+from backends.numpy_cpu._blocks import in_blocks
+from backends.numpy_cpu._scratch import float32, scratch
 from harness import hookimpl
 
 GELU_C = math.sqrt(2 / math.pi)
@@ -53,8 +55,8 @@ def gelu_gradient(dx, dout, x):
     np.add(rise, 2 * GELU_C, out=rise)
     np.multiply(rise, x, out=rise)
     _exp_minus_2u(e, x)
-    # Infinity times the s of 0 that belongs to it would be NaN.
-    np.minimum(e, LARGEST_E, out=e)
+    # Infinity times its s, which is 0, would be NaN.
+    np.clip(e, 0, LARGEST_E, out=e)
     np.add(e, 1, out=s)
     np.reciprocal(s, out=s)
     np.multiply(e, s, out=e)

@@ -1,14 +1,20 @@
-"""xhat = (x - mean) * rstd, out = xhat * weight + bias; dx = rstd (dxhat - mean(dxhat) - xhat mean(dxhat xhat)).
+"""mean = Σ_c x / C        rstd = 1 / sqrt(Σ_c (x - mean)² / C + eps)
 
-Whole blocks of rows at once: a column of means or of reciprocal deviations is broadcast over them. The
-variance is the dot product of each centred row with itself, so no array of squares is made.
+    xhat = (x - mean) · rstd        out = xhat · weight + bias
+
+    dxhat   = dout · weight
+    dx      = rstd · (dxhat - mean_c(dxhat) - xhat · mean_c(dxhat · xhat))
+    dweight = Σ_n dout · xhat       dbias = Σ_n dout
+
+A block of rows at once: the column of their means is broadcast over it. Sums of products are dot
+products of rows (`np.vecdot`), so no array of squares is made.
 """
 
 import numpy as np
 
-from backends.numpy_cpu.blocks import in_blocks, rows_per_block
+from backends.numpy_cpu._blocks import in_blocks, rows_per_block
+from backends.numpy_cpu._scratch import float32, scratch
 from backends.numpy_cpu.matmul import sum_rows
-from backends.numpy_cpu.scratch import float32, scratch
 from harness import hookimpl
 
 
@@ -25,13 +31,21 @@ def layernorm_forward(out_NC, mean_N, rstd_N, x_NC, weight_C, bias_C, eps):
 
 @hookimpl
 def layernorm_backward(
-    dx_NC, dweight_C, dbias_C, dout_NC, x_NC, weight_C, mean_N, rstd_N, accumulate
+    dx_NC,
+    dweight_C,
+    dbias_C,
+    dout_NC,
+    x_NC,
+    weight_C,
+    mean_N,
+    rstd_N,
+    accumulate,
 ):
-    backward(dx_NC, dweight_C, dbias_C, None, dout_NC, x_NC, weight_C, mean_N, rstd_N, accumulate)
+    gradients(dx_NC, dweight_C, dbias_C, None, dout_NC, x_NC, weight_C, mean_N, rstd_N, accumulate)
 
 
-def normalise(out, mean, rstd, x, weight, bias, eps):
-    """The forward of one block. All inputs are float32."""
+def normalise(out, mean, rstd, x, weight_C, bias_C, eps):
+    """The forward of one block of rows, whose inputs are float32."""
     C = x.shape[1]
     np.add.reduce(x, axis=1, out=mean)
     np.divide(mean, C, out=mean)
@@ -43,52 +57,58 @@ def normalise(out, mean, rstd, x, weight, bias, eps):
     np.sqrt(rstd, out=rstd)
     np.reciprocal(rstd, out=rstd)
     np.multiply(xhat, rstd[:, None], out=xhat)
-    np.multiply(xhat, weight, out=xhat)
-    np.add(xhat, bias, out=out)
+    np.multiply(xhat, weight_C, out=xhat)
+    np.add(xhat, bias_C, out=out)
 
 
-def backward(
+def gradients(
     dx_NC, dweight_C, dbias_C, dsum_NC, dout_NC, x_NC, weight_C, mean_N, rstd_N, accumulate
 ):
-    """The backward, with dsum_NC added to dx_NC unless it is None.
+    """The backward, with dsum_NC (or None) added to dx_NC.
 
-    A parameter's gradient is summed within each block, then over the blocks in their order, so that
-    it is the same however the blocks were shared among threads.
+    A parameter's gradient is summed by block, then over the blocks in their order: the same numbers,
+    whichever thread had which block.
     """
     N, C = x_NC.shape
     height = rows_per_block(C)
     weight_C = float32("layernorm.weight", weight_C)
-    partial_C = scratch("layernorm.partial", (2, -(-N // height), C))
+    dweight_KC, dbias_KC = scratch("layernorm.by_block", (2, -(-N // height), C))
 
     def block(rows):
         x, dout = float32("layernorm.x", x_NC[rows]), float32("layernorm.dout", dout_NC[rows])
-        rstd = rstd_N[rows, None]
         xhat = scratch("layernorm.xhat", x.shape)
-        product = scratch("layernorm.product", x.shape)
+        dout_xhat = scratch("layernorm.dout_xhat", x.shape)
         np.subtract(x, mean_N[rows, None], out=xhat)
-        np.multiply(xhat, rstd, out=xhat)
-        np.multiply(dout, xhat, out=product)
-        index = rows.start // height
+        np.multiply(xhat, rstd_N[rows, None], out=xhat)
+        np.multiply(dout, xhat, out=dout_xhat)
+        k = rows.start // height
         if dweight_C is not None:
-            np.add.reduce(product, axis=0, out=partial_C[0, index])
+            np.add.reduce(dout_xhat, axis=0, out=dweight_KC[k])
         if dbias_C is not None:
-            np.add.reduce(dout, axis=0, out=partial_C[1, index])
+            np.add.reduce(dout, axis=0, out=dbias_KC[k])
         if dx_NC is not None:
-            mean_dxhat = np.vecdot(dout, weight_C)
-            mean_dxhat_xhat = np.vecdot(product, weight_C)
-            mean_dxhat /= C
-            mean_dxhat_xhat /= C
-            dxhat = np.multiply(dout, weight_C, out=product)
-            np.subtract(dxhat, mean_dxhat[:, None], out=dxhat)
-            np.multiply(xhat, mean_dxhat_xhat[:, None], out=xhat)
-            np.subtract(dxhat, xhat, out=dxhat)
-            if dsum_NC is None:
-                np.multiply(dxhat, rstd, out=dx_NC[rows])
-            else:
-                np.multiply(dxhat, rstd, out=dxhat)
-                np.add(dxhat, float32("layernorm.dsum", dsum_NC[rows]), out=dx_NC[rows])
+            dx = _centred(dout, xhat, dout_xhat, weight_C)
+            np.multiply(dx, rstd_N[rows, None], out=dx)
+            np.add(dx, 0 if dsum_NC is None else dsum_NC[rows], out=dx_NC[rows])
 
     in_blocks(block, N, C)
-    for gradient_C, of_blocks in zip((dweight_C, dbias_C), partial_C, strict=True):
-        if gradient_C is not None:
-            sum_rows(gradient_C, of_blocks, accumulate)
+    if dweight_C is not None:
+        sum_rows(dweight_C, dweight_KC, add=accumulate)
+    if dbias_C is not None:
+        sum_rows(dbias_C, dbias_KC, add=accumulate)
+
+
+def _centred(dout, xhat, dout_xhat, weight_C):
+    """dxhat - mean_c(dxhat) - xhat · mean_c(dxhat · xhat), in the memory of dout_xhat."""
+    rows, C = dout.shape
+    mean_dxhat, mean_dxhat_xhat = scratch("layernorm.means", (2, rows))
+    np.vecdot(dout, weight_C, out=mean_dxhat)
+    np.divide(mean_dxhat, C, out=mean_dxhat)
+    np.vecdot(dout_xhat, weight_C, out=mean_dxhat_xhat)
+    np.divide(mean_dxhat_xhat, C, out=mean_dxhat_xhat)
+    centred = dout_xhat
+    np.multiply(dout, weight_C, out=centred)
+    np.subtract(centred, mean_dxhat[:, None], out=centred)
+    np.multiply(xhat, mean_dxhat_xhat[:, None], out=xhat)
+    np.subtract(centred, xhat, out=centred)
+    return centred

@@ -1,4 +1,5 @@
-"""The table of contents: what this backend has, one file for each op."""
+# ruff: noqa: F401 - what is imported here is what the backend has.
+"""The table of contents: every half-op of the backend `numpy`, and what its buffers are."""
 
 from backends.numpy_cpu.adamw import adamw
 from backends.numpy_cpu.attention import attention_backward, attention_forward
@@ -24,34 +25,5 @@ from backends.numpy_cpu.squared_norm import squared_norm
 
 device = "host"
 arrays = "numpy"
-# bf16 is how buffers are stored; every op takes them up to float32 and rounds once, when it writes.
+# bf16 is how numbers are stored: every op takes them up to float32, and rounds when it writes.
 computes = {"fp32": "f32", "bf16": "f32"}
-
-__all__ = [
-    "adamw",
-    "attention_backward",
-    "attention_forward",
-    "cast",
-    "cross_entropy_backward",
-    "cross_entropy_forward",
-    "embedding_backward",
-    "embedding_forward",
-    "gelu_backward",
-    "gelu_forward",
-    "layernorm_backward",
-    "layernorm_forward",
-    "matmul_backward",
-    "matmul_cross_entropy_backward",
-    "matmul_cross_entropy_forward",
-    "matmul_forward",
-    "matmul_gelu_backward",
-    "matmul_gelu_forward",
-    "residual_backward",
-    "residual_forward",
-    "residual_layernorm_backward",
-    "residual_layernorm_forward",
-    "sgd",
-    "softmax_backward",
-    "softmax_forward",
-    "squared_norm",
-]

@@ -1,6 +1,6 @@
-"""out = a + b; da = dout, db = dout.
+"""out = a + b        da = dout        db = dout
 
-One pass each way, which the memory bounds: there is nothing to keep in a cache, so nothing is blocked.
+One pass, which memory bounds: nothing is used twice, so there is nothing to keep in a cache.
 """
 
 import numpy as np

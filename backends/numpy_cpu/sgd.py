@@ -1,12 +1,14 @@
-"""g = clip * grad + decay * param, velocity = momentum * velocity + g, param -= lr * velocity.
+"""g = clip · grad + weight_decay · param
 
-One block at a time, so that memory sees each number once.
+    velocity = momentum · velocity + g        param = param - lr · velocity
+
+One pass over memory: every step of a block but the first finds its numbers in the cache.
 """
 
 import numpy as np
 
-from backends.numpy_cpu.blocks import in_blocks
-from backends.numpy_cpu.scratch import scratch
+from backends.numpy_cpu._blocks import in_blocks_on_all_cores
+from backends.numpy_cpu._scratch import scratch
 from harness import hookimpl
 
 
@@ -15,17 +17,17 @@ def sgd(param_P, velocity_P, grad_P, lr_1, clip_1, momentum, weight_decay):
     lr, clip = float(lr_1[0]), float(clip_1[0])
 
     def block(run):
-        param, g = param_P[run], scratch("sgd.g", param_P[run].shape)
-        decayed = scratch("sgd.decayed", param.shape)
+        param = param_P[run]
+        g, t = scratch("sgd.g", param.shape), scratch("sgd.t", param.shape)
         np.multiply(grad_P[run], clip, out=g)
-        np.multiply(param, weight_decay, out=decayed)
-        np.add(g, decayed, out=g)
+        np.multiply(param, weight_decay, out=t)
+        np.add(g, t, out=g)
         if velocity_P is not None:
             velocity = velocity_P[run]
             np.multiply(velocity, momentum, out=velocity)
             np.add(velocity, g, out=velocity)
-            np.copyto(g, velocity)
-        np.multiply(g, lr, out=g)
-        np.subtract(param, g, out=param)
+            g = velocity
+        np.multiply(g, lr, out=t)
+        np.subtract(param, t, out=param)
 
-    in_blocks(block, param_P.size, 1)
+    in_blocks_on_all_cores(block, param_P.size)

@@ -1,31 +1,30 @@
-"""sum = sum_p x[p]^2.
+"""sum = Σ_p x[p]²
 
-Dot products of short runs with themselves in float32, their sum in float64: more exact than one long
-sum, and on both cores.
+Dot products of short runs with themselves in float32, and their sum in float64.
 """
 
 import numpy as np
 
-from backends.numpy_cpu.blocks import in_blocks
-from backends.numpy_cpu.scratch import float32, scratch
+from backends.numpy_cpu._blocks import in_blocks
+from backends.numpy_cpu._scratch import float32, scratch
 from harness import hookimpl
 
 RUN = 4096
-"""Numbers in a dot product. BLAS would share one of more than 10,000 among threads of its own."""
+"""Numbers in a run. From 10,000 on BLAS would share each dot product among threads of its own."""
 
 
 @hookimpl
 def squared_norm(sum_1, x_P):
-    runs, rest = divmod(x_P.size, RUN)
-    x_KR = x_P[: runs * RUN].reshape(runs, RUN)
-    sums_K = scratch("squared_norm.sums", (runs + 1,))
+    K = x_P.size // RUN
+    runs_KR = x_P[: K * RUN].reshape(K, RUN)
+    rest = float32("squared_norm.rest", x_P[K * RUN :])
+    sums = scratch("squared_norm.sums", (K + 1,))
 
     def block(rows):
-        x = float32("squared_norm.x", x_KR[rows])
-        np.vecdot(x, x, out=sums_K[rows])
+        runs = float32("squared_norm.runs", runs_KR[rows])
+        np.vecdot(runs, runs, out=sums[rows])
 
-    in_blocks(block, runs, RUN)
+    in_blocks(block, K, RUN)
     with np.errstate(all="ignore"):
-        last = x_P[runs * RUN :].astype(np.float32)
-        sums_K[runs] = np.dot(last, last)
-        sum_1[0] = np.add.reduce(sums_K, dtype=np.float64)
+        sums[K] = np.dot(rest, rest)
+        sum_1[0] = np.add.reduce(sums, dtype=np.float64)

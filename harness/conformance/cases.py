@@ -19,6 +19,7 @@ from harness.conformance.data import (
     Cache,
     Data,
     make_data,
+    reads,
     row_styles_of,
     styles_of,
 )
@@ -107,7 +108,7 @@ def parse_case(text: str, ops: OpTable) -> Case:
             dims[key] = int(value)
         elif key in types:
             kind = types[key]
-            settings[key] = value == "True" if kind is bool else kind(value)
+            settings[key] = value == "True" if kind is bool else (kind or float)(value)
         elif key.removeprefix("alias:") in by_stem and value in by_stem:
             case = replace(case, alias=(by_stem[key.removeprefix("alias:")], by_stem[value]))
         else:
@@ -136,17 +137,16 @@ def _unreadable(text: str, why: str, close: str | None) -> ConfigError:
 def data_of(op: Op, case: Case) -> Data:
     """The inputs of a case and what they must give; computed once, and kept while there is room."""
     half = op.half(case.hook)
-    inputs = {a.name for a in half.signature.inputs}
-    without = frozenset(case.without) & inputs
+    # What is left out changes the formula only where it is read; `State` is read and written.
+    read = {a.name for a in half.signature.buffers if reads(half, a)}
+    without = frozenset(case.without) & read
     settings = dict(case.settings)
-    key = (op.file, case.hook, case.dims, case.style, case.seed, case.precision)
-    key = (*key, case.settings, without)
+    what = (case.dims, case.style, case.seed, case.precision, case.settings)
+    key = (op.file, case.hook, what, without)
 
     def make() -> Data:
         dims = dict(case.dims)
-        return make_data(
-            op, half, dims, case.style, case.seed, case.precision, settings, without
-        )
+        return make_data(op, half, dims, case.style, case.seed, case.precision, settings, without)
 
     return CACHE.get(key, make, _nbytes)
 
@@ -185,14 +185,14 @@ def cases_of(
     return list(found.values())
 
 
-def _cases_of_seed(op, half, precision, seed, wide) -> Iterator[Case]:
+def _cases_of_seed(op: Op, half: Half, precision: str, seed: int, wide: bool) -> Iterator[Case]:
     rng = np.random.default_rng([seed, len(half.name)])
-    shapes = [_valid(op, half, d) for d in _shapes(op, half, rng, seed)]
-    shapes = [d for d in shapes if d is not None]
+    proposed = [_valid(op, half, dims) for dims in _shapes(op, half, rng, seed)]
+    shapes = [dims for dims in proposed if dims is not None]
     if not shapes:
         # Let the op file's own error be seen: no shape that we thought of suits it.
-        dims = dict.fromkeys(letters_of(op, half), 3)
-        data_of(op, Case(half.name, tuple(dims.items())))
+        threes = dict.fromkeys(letters_of(op, half), 3)
+        data_of(op, Case(half.name, tuple(threes.items())))
     accumulates = "accumulate" in half.signature
     turn = itertools.count(seed)
 
@@ -204,6 +204,8 @@ def _cases_of_seed(op, half, precision, seed, wide) -> Iterator[Case]:
     styles = styles_of(op, half)
     for i, dims in enumerate(shapes):
         yield case(dims, styles[(i + seed) % len(styles)])
+        if max(dims.values()) > TILE_EDGES[0] - 3:
+            yield case(dims)  # a tile's edge is met by plain numbers too
     hard = [d for d in shapes if min(d.values()) > 1] or shapes
     medium = max(hard, key=lambda d: (min(d.values()), elements_of(half, d)))
     # An odd number of small shapes, so that each style meets `accumulate` both ways in time.
@@ -215,7 +217,8 @@ def _cases_of_seed(op, half, precision, seed, wide) -> Iterator[Case]:
         for add in (False, True) if accumulates else (False,):
             yield case(small[i % len(small)], without=without, accumulate=add)
     for name, value in _settings(op, half, medium):
-        yield case(medium, settings=((name, value),))
+        for style in ("normal", "tiny" if "tiny" in styles else "normal"):
+            yield case(medium, style, settings=((name, value),))
     for alias in half.may_alias:
         for dims in (medium, small[0]):
             yield case(dims, alias=alias)
@@ -233,21 +236,22 @@ def _shapes(op: Op, half: Half, rng: np.random.Generator, seed: int) -> Iterator
     letters = letters_of(op, half)
     ones = dict.fromkeys(letters, 1)
     yield ones
-    for i, letter in enumerate(letters):
+    for letter in letters:
         sizes = itertools.cycle((5, 3, 7, 2))
         others = {other: next(sizes) for other in letters}
         if len(letters) > 1:
             yield {**others, letter: 1}
         yield {**others, letter: 2}
-        del i
+    # Where two letters are equal, rows pass for columns.
+    yield dict.fromkeys(letters, 5)
     rounds = max(2, -(-6 // max(1, len(letters))))
     for turn in range(rounds):
         for letter in letters:
             edge = TILE_EDGES[(turn + rounds * seed) % len(TILE_EDGES)]
             dims = {other: int(rng.choice(SMALL)) for other in letters}
             yield _fit(half, {**dims, letter: edge}, WORK)
-    for sizes in MEDIUM:
-        dims = {letter: sizes[i % len(sizes)] for i, letter in enumerate(letters)}
+    for primes in MEDIUM:
+        dims = {letter: primes[i % len(primes)] for i, letter in enumerate(letters)}
         if work_of(half, dims) <= WORK:
             yield dims
             break
@@ -297,7 +301,7 @@ def _without(half: Half) -> list[tuple[str, ...]]:
 
 
 def _settings(op: Op, half: Half, dims: Mapping[str, int]) -> Iterator[tuple[str, Any]]:
-    """Other values of settings that are part of the contract's language, or that have only two."""
+    """Other values of settings: of those that the contract knows, of switches, and of numbers."""
     example = op.example_settings(dims)
     for argument in half.signature.settings:
         if argument.name == "vocab_size":
@@ -305,6 +309,9 @@ def _settings(op: Op, half: Half, dims: Mapping[str, int]) -> Iterator[tuple[str
                 yield argument.name, value
         elif argument.kind is bool and argument.name != "accumulate":
             yield argument.name, not example[argument.name]
+        elif argument.kind is float:
+            # Half of it stays in any range: a rate, a decay, an eps.
+            yield argument.name, example[argument.name] / 2
 
 
 def _wide(op: Op, half: Half) -> dict[str, int]:
@@ -322,8 +329,21 @@ def _wide(op: Op, half: Half) -> dict[str, int]:
 
 
 def _large_enough(half: Half, dims: Mapping[str, int]) -> bool:
-    sizes = [math.prod(half.signature.shape_of(a, dims)) for a in half.signature.buffers]
-    return max(sizes) >= WIDE_ELEMENTS
+    return largest_of(half, dims) >= WIDE_ELEMENTS
+
+
+def largest_of(half: Half, dims: Mapping[str, int]) -> int:
+    """The elements of the largest buffer."""
+    return max(math.prod(half.signature.shape_of(a, dims)) for a in half.signature.buffers)
+
+
+def shows_temporaries(op: Op, case: Case) -> bool:
+    """Whether arrays a case would take are seen among small blocks, and threads are not worth it.
+
+    In threads, NumPy buffers each cast and broadcast by itself; real GPT-2 shapes may have them.
+    """
+    half, dims = op.half(case.hook), dict(case.dims)
+    return _large_enough(half, dims) and largest_of(half, dims) <= 4 * WIDE_ELEMENTS
 
 
 def is_wide(op: Op, case: Case) -> bool:
@@ -355,7 +375,9 @@ def drawn_case(op: Op, hook: str, precision: str, choose: Callable[[Sequence[Any
     proposed = {letter: choose(sizes) for letter in letters_of(op, half)}
     dims = _valid(op, half, _fit(half, proposed, WORK))
     if dims is None:
-        dims = next(d for d in _shapes(op, half, np.random.default_rng(0), 0) if _valid(op, half, d))
+        dims = next(
+            d for d in _shapes(op, half, np.random.default_rng(0), 0) if _valid(op, half, d)
+        )
         dims = _valid(op, half, dims) or dims
     styles = (*styles_of(op, half), *row_styles_of(half))
     settings = [None, *_settings(op, half, dims)]

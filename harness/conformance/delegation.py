@@ -5,7 +5,7 @@ imported; what was called is remembered, so catching the exception does not help
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from types import CodeType, FunctionType, ModuleType
@@ -18,7 +18,7 @@ from harness.plugins import MARK, Backend, installed
 _called: list[str] = []
 
 
-class Delegated(AssertionError):
+class Delegated(AssertionError):  # noqa: N818  (says what happened)
     """A kernel under judgement called another backend's function."""
 
 
@@ -64,7 +64,7 @@ def others_raise(others: list[tuple[FunctionType, str]]) -> Iterator[list[str]]:
 def functions_of_others(backend: Backend, ops: OpTable) -> list[tuple[FunctionType, str]]:
     """The half-op functions of every loaded backend but this one, and the float64 formulas."""
     own = _package(backend.module)
-    found: dict[FunctionType, str] = {}
+    found: dict[Any, str] = {}
     for name, point in installed().items():
         package = point.module.rpartition(".")[0] or point.module
         if package == own:
@@ -74,8 +74,9 @@ def functions_of_others(backend: Backend, ops: OpTable) -> list[tuple[FunctionTy
                 if isinstance(value, FunctionType) and getattr(value, MARK, None) is not None:
                     found[value] = f"{attribute} of backend '{name}'"
     # A function that this backend shows as its own stays callable; `borrowed` refuses it by itself.
-    for function in backend.functions.values() if backend.module is not None else ():
-        found.pop(_plain(function), None)
+    if backend.name != "reference":
+        for function in backend.functions.values():
+            found.pop(function, None)
     if backend.name != "reference":
         for op in ops.values():
             for half in op.halves:
@@ -90,7 +91,7 @@ def borrowed(backend: Backend, hook: str) -> str | None:
     """The other backend that a function really belongs to, None if it is this one's own."""
     if backend.module is None:
         return None
-    home = getattr(_plain(backend.functions[hook]), "__module__", "") or ""
+    home = getattr(backend.functions[hook], "__module__", "") or ""
     for name, point in installed().items():
         package = point.module.rpartition(".")[0] or point.module
         inside = home == package or home.startswith(package + ".")
@@ -109,10 +110,6 @@ def foreign(modules: frozenset[str], backend: Backend) -> list[str]:
     """Those of `modules` that belong to another backend than this one."""
     own = _package(backend.module)
     return sorted(m for m in modules if not own or not (m == own or m.startswith(own + ".")))
-
-
-def _plain(function: Callable[..., Any]) -> Any:
-    return function
 
 
 def _package(module: ModuleType | None) -> str:

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 from pluggy import HookspecMarker
 
-from harness.contract.roles import Acc, In, Param, State
+from harness.contract.roles import Acc, In, Out, Param, State
 from harness.contract.signature import Argument, Signature, malformed, read_signature
 from harness.errors import PluginError
 
@@ -218,7 +218,17 @@ def _check_pair(op: Op, backward: Half) -> None:
             raise refuse(f"{gradient.name} and {argument.name} have different shapes")
         if argument.role is Param and gradient.role is not Acc:
             raise refuse(f"{gradient.name} is the gradient of a Param and must be an Acc")
+        if argument.role is In and gradient.role is not Out:
+            raise refuse(f"{gradient.name} is the gradient of an In and must be an Out")
         gradients.add(gradient.name)
+    # What a program can use of a call: its Out buffers, or its first Stat where it has none.
+    results = [a for a in forward.outputs if a.role is Out] or list(forward.outputs[:1])
+    for result in results:
+        if "d" + result.name not in signature:
+            raise refuse(
+                f"it has no d{result.name}, the gradient that reaches {result.name} of {forward}; "
+                "without it that gradient would vanish silently"
+            )
 
     upstream = {"d" + output.name for output in forward.outputs}
     known = gradients | upstream | set(forward.names) | {"accumulate"}

@@ -30,11 +30,12 @@ class NumberTokenizer:
     def encode(self, text: str | bytes, where: str | None = None) -> npt.NDArray[np.int32]:
         words = text.split()
         try:
-            return check_token_ids(np.array([int(w) for w in words], np.int32), self.vocab_size)
+            tokens = check_token_ids([int(w) for w in words], self.vocab_size)
         except ValueError:
             raise DataError(
                 f"not numbers between blanks: {text!r}", slug="not-numbers", where=where
             ) from None
+        return tokens.astype(np.int32)
 
     def decode(self, ids: TokenIds) -> str:
         return " ".join(map(str, check_token_ids(ids, self.vocab_size)))

@@ -40,6 +40,7 @@ def test_the_line_reads_as_documented():
         ("grad_norm", 123.4, "grad 123 "),
         ("grad_norm", 1.5e9, "grad 1.5e+09 "),
         ("grad_norm", INF, "grad inf "),
+        ("grad_norm", None, "grad n/a "),
         ("learning_rate", 0.0, "lr 0.0e+00 "),
         ("step_ms", 0.0123, " 0.012 ms "),
         ("step_ms", 9.94, " 9.9 ms "),

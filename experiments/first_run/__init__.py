@@ -1,0 +1,1 @@
+"""Does the first command keep its promise? See README.md beside this file."""

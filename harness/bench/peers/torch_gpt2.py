@@ -1,0 +1,114 @@
+"""GPT-2 in PyTorch: eager, float32, on the CPU; what a good PyTorch program does, and no more.
+
+Same weights, tokens, clipping and AdamW as ours. PyTorch's own fused kernels are used where it has
+them: scaled_dot_product_attention, cross_entropy, fused AdamW. It is spared the vocabulary's padding.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from harness.models.gpt2 import GPT2, LAYERNORM_EPS
+from harness.optimizer import OptimizerSettings
+
+Weights = Mapping[str, torch.Tensor]
+
+
+class TorchGPT2:
+    """A model and its optimizer. weights: ours, by llm.c's names (`qkvw.3`), copied.
+
+    decayed: names of the weights that weight decay applies to. micro_batch: sequences that are
+    computed at once; a step may bring several times as many.
+    """
+
+    def __init__(
+        self,
+        model: GPT2,
+        weights: Mapping[str, np.ndarray],
+        optimizer: OptimizerSettings,
+        decayed: Iterable[str],
+        *,
+        micro_batch: int,
+        clip_norm: float | None = 1.0,
+        loss_gradient: str = "mean",
+    ) -> None:
+        own = {**weights, "wte": weights["wte"][: model.vocab_size]}
+        self.model = model
+        self.weights = {
+            name: torch.from_numpy(np.array(w)).requires_grad_() for name, w in own.items()
+        }
+        self.micro_batch = micro_batch
+        self.clip_norm = clip_norm
+        self.loss_gradient = loss_gradient
+        with_decay = set(decayed)
+        groups = [
+            {
+                "params": [w for name, w in self.weights.items() if (name in with_decay) is decays],
+                "weight_decay": optimizer.weight_decay if decays else 0.0,
+            }
+            for decays in (True, False)
+        ]
+        self.optimizer = torch.optim.AdamW(
+            [group for group in groups if group["params"]],
+            betas=(optimizer.beta1, optimizer.beta2),
+            eps=optimizer.eps,
+            fused=True,
+        )
+
+    def step(self, x_BT: np.ndarray, y_BT: np.ndarray, learning_rate: float) -> float:
+        """One optimizer step; the mean loss of its targets before the update, in nats."""
+        counted = max(1, int((y_BT >= 0).sum()))
+        total = 0.0
+        for start in range(0, len(x_BT), self.micro_batch):
+            rows = slice(start, start + self.micro_batch)
+            logits = forward(self.model, self.weights, _ids(x_BT[rows]))
+            targets = _ids(y_BT[rows]).flatten()
+            loss = F.cross_entropy(logits, targets, ignore_index=-1, reduction="sum")
+            (loss if self.loss_gradient == "sum" else loss / counted).backward()
+            total += loss.item()
+        if self.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.weights.values(), self.clip_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return total / counted
+
+
+def forward(model: GPT2, w: Weights, tokens_BT: torch.Tensor) -> torch.Tensor:
+    """logits_NV, without padding."""
+    B, T = tokens_BT.shape
+    C, H = model.channels, model.heads
+
+    def norm(x: torch.Tensor, kind: str, layer: str = "") -> torch.Tensor:
+        return F.layer_norm(x, (C,), w[f"{kind}w{layer}"], w[f"{kind}b{layer}"], LAYERNORM_EPS)
+
+    def linear(x: torch.Tensor, kind: str, layer: str) -> torch.Tensor:
+        return F.linear(x, w[f"{kind}w{layer}"], w[f"{kind}b{layer}"])
+
+    x = F.embedding(tokens_BT, w["wte"]) + w["wpe"][:T]
+    for i in range(model.layers):
+        layer = f".{i}"
+        qkv = linear(norm(x, "ln1", layer), "qkv", layer).view(B, T, 3, H, C // H)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + linear(mixed.transpose(1, 2).reshape(B, T, C), "attproj", layer)
+        hidden = F.gelu(linear(norm(x, "ln2", layer), "fc", layer), approximate="tanh")
+        x = x + linear(hidden, "fcproj", layer)
+    return F.linear(norm(x, "lnf").view(B * T, C), w["wte"])
+
+
+def describe() -> str:
+    """PyTorch's version, BLAS and threads."""
+    blas = "MKL" if torch.backends.mkl.is_available() else "its own BLAS"
+    return f"PyTorch {torch.__version__}, eager, {blas}, threads {torch.get_num_threads()}"
+
+
+def set_threads(count: int) -> None:
+    torch.set_num_threads(count)
+
+
+def _ids(tokens: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.array(tokens, np.int64))

@@ -1,0 +1,189 @@
+"""Show what was measured: one table, as text, Markdown or JSON, with what was not measured and why."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.bench.peaks import Peaks, as_record
+from harness.bench.roofline import Score, Work
+from harness.bench.timing import Timing
+from harness.errors import DataError
+
+FORMAT = 1
+STATUSES = ("timed", "refused", "unsupported", "excused", "not run")
+HEADERS = (
+    "backend", "median", "p10", "p90", "GB/s", "GFLOP/s",
+    "% copy", "% matmul", "% roofline", "bound", "times fastest",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """One backend at one case.
+
+    status: `timed`; `refused` (its result is wrong); `unsupported` (it does not have the half);
+        `excused` (too slow at this shape); `not run`. reason: of all but the first.
+    where, source: the function that ran, and its distribution or sha256.
+    error: err/tolerance of the checked result, at most 1.
+    """
+
+    half: str
+    shape: str
+    kind: str
+    backend: str
+    status: str
+    reason: str = ""
+    where: str = ""
+    source: str = ""
+    work: Work | None = None
+    error: float | None = None
+    timing: Timing | None = None
+    score: Score | None = None
+
+    @property
+    def group(self) -> str:
+        return f"{self.half} {self.shape}"
+
+    def record(self) -> dict[str, Any]:
+        """This row as JSON: seconds, bytes, per cent."""
+        found = {k: v for k, v in asdict(self).items() if v not in (None, "")}
+        if self.timing is not None:
+            found["timing"] = {
+                "median_s": self.timing.median_s,
+                "p10_s": self.timing.p10_s,
+                "p90_s": self.timing.p90_s,
+                "rounds": self.timing.rounds,
+            }
+        return found
+
+
+def grouped(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """The timed rows by half and shape, fastest first."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.timing is not None:
+            groups.setdefault(row.group, []).append(row)
+    return {name: sorted(found, key=_median_s) for name, found in groups.items()}
+
+
+def _median_s(row: Row) -> float:
+    assert row.timing is not None
+    return row.timing.median_s
+
+
+def cells(row: Row, fastest: Row) -> tuple[str, ...]:
+    """A row of the table, under HEADERS."""
+    assert row.timing is not None and row.score is not None
+    timing, score = row.timing, row.score
+    return (
+        row.backend,
+        duration(timing.median_s),
+        duration(timing.p10_s),
+        duration(timing.p90_s),
+        figure(score.bytes_per_s / 1e9),
+        figure(score.flops_per_s / 1e9),
+        figure(score.copy_percent),
+        figure(score.matmul_percent),
+        figure(score.roofline_percent),
+        score.bound + (", in cache" if score.in_cache else ""),
+        figure(timing.median_s / _median_s(fastest)),
+    )
+
+
+def as_text(rows: Sequence[Row], peaks: Peaks) -> str:
+    """The table for a terminal, fixed width."""
+    groups = grouped(rows)
+    lines = {name: [cells(row, found[0]) for row in found] for name, found in groups.items()}
+    every = [HEADERS, *(line for found in lines.values() for line in found)]
+    widths = [max(len(line[i]) for line in every) for i in range(len(HEADERS))]
+    text = [str(peaks), "", _aligned(HEADERS, widths)]
+    for name, found in lines.items():
+        text += [name, *(_aligned(line, widths) for line in found)]
+    return "\n".join([*text, "", *closing(rows)])
+
+
+def _aligned(line: tuple[str, ...], widths: list[int]) -> str:
+    first = f"  {line[0]:<{widths[0]}}"
+    rest = [f"{cell:>{width}}" for cell, width in zip(line[1:], widths[1:], strict=True)]
+    return "  ".join([first, *rest]).rstrip()
+
+
+def as_markdown(rows: Sequence[Row], peaks: Peaks) -> str:
+    """The table for a page."""
+    headers = ("half and shape", *HEADERS)
+    text = [
+        *(f"{line}  " for line in str(peaks).splitlines()),
+        "",
+        f"| {' | '.join(headers)} |",
+        "|---|---|" + "---:|" * 8 + "---|---:|",
+    ]
+    for name, found in grouped(rows).items():
+        for row in found:
+            label = name if row is found[0] else ""
+            text.append(f"| {' | '.join((label, *cells(row, found[0])))} |")
+    return "\n".join([*text, "", *(f"* {line}" for line in closing(rows))]) + "\n"
+
+
+def closing(rows: Sequence[Row]) -> list[str]:
+    """How many cases were timed, and how many were not, by reason. Refused ones are spelled out."""
+    counts = Counter(row.status for row in rows)
+    text = [", ".join(f"{counts[s]} {s}" for s in STATUSES if counts[s]) or "no cases"]
+    reasons = Counter((r.backend, r.status, r.reason) for r in rows if r.status in STATUSES[2:])
+    for (backend, status, reason), count in reasons.items():
+        text.append(f"{status}: {count} of {backend}: {reason}")
+    text += [
+        f"refused: {r.group} of {r.backend}: {r.reason}" for r in rows if r.status == "refused"
+    ]
+    if any(row.score and row.score.in_cache for row in rows):
+        text.append(
+            "in cache: the case's bytes are below four last-level caches, so it may be faster than"
+            " a copy from memory; per cent of copy and roofline may then exceed 100"
+        )
+    return text
+
+
+def as_json(rows: Sequence[Row], peaks: Peaks) -> dict[str, Any]:
+    """Everything, for machines."""
+    return {
+        "format": FORMAT,
+        "peaks": as_record(peaks),
+        "counts": dict(Counter(row.status for row in rows)),
+        "rows": [row.record() for row in rows],
+    }
+
+
+def write(stem: Path, record: dict[str, Any], markdown: str) -> tuple[Path, Path]:
+    """Write STEM.json and STEM.md; the folder is made. Raises DataError where it cannot."""
+    json_file, markdown_file = stem.with_suffix(".json"), stem.with_suffix(".md")
+    try:
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(json.dumps(record, indent=1) + "\n")
+        markdown_file.write_text(markdown)
+    except OSError as error:
+        raise DataError(
+            "the benchmark's report cannot be written",
+            slug="bench-report-not-written",
+            where=stem,
+            reason=error,
+        ) from error
+    return json_file, markdown_file
+
+
+def duration(seconds: float) -> str:
+    """Three figures and a unit: 412 ms."""
+    for unit, scale in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= scale:
+            return f"{figure(seconds / scale)} {unit}"
+    return f"{figure(seconds / 1e-6)} us"
+
+
+def figure(value: float) -> str:
+    """Three figures, without an exponent: 0.0123, 4.56, 789, 12345."""
+    if value >= 100:
+        return f"{value:.0f}"
+    return np.format_float_positional(value, 3, unique=False, fractional=False, trim="-")

@@ -1,0 +1,478 @@
+"""Break a backend's source in small ways, and see whether the conformance suite notices.
+
+Each mutant is the backend with one mistake in one file, made in memory: its package is imported anew
+with the mistaken source in place of that file, and judged half by half until something is refused: first
+on the quick list, whose arrays are small, then on large ones, which a kernel does in several blocks.
+What nothing refuses has survived: the mistake makes no difference, or the suite has a gap.
+"""
+
+import ast
+import importlib
+import importlib.abc
+import importlib.util
+import itertools
+import json
+import multiprocessing
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from importlib.machinery import ModuleSpec
+from multiprocessing.connection import wait
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from harness.conformance.cases import Case, elements_of
+from harness.conformance.judge import judge
+from harness.conformance.mutants import Mutation, mutate, mutations_of
+from harness.contract import Op, OpTable
+from harness.errors import NumericsError, PluginError
+from harness.plugins import Backend, all_ops, check, installed, load
+
+WORKERS = 2
+KILLED_SHARE = 0.95
+
+# A case takes milliseconds and a large one a second: a kernel that takes this long loops.
+CASE_S = 10.0
+MUTANT_S = 180.0
+# Elements of a large case: forty blocks of what fits in a core's own cache, and a second in float64.
+LARGE_ELEMENTS = 4_000_000
+# A mutant that allocates without end is stopped before the machine is.
+MOST_BYTES = 8 << 30
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What became of a mutant.
+
+    how: it was noticed: "quick" or "large" cases, "import", "crash", "timeout"; "" where it survived.
+    by: the law and the case.
+    before, after: the first line of the statement that was changed.
+    """
+
+    mutation: Mutation
+    how: str
+    by: str = ""
+    before: str = ""
+    after: str = ""
+    seconds: float = 0.0
+
+    @property
+    def survived(self) -> bool:
+        return not self.how
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The backend to be broken, read from its sources.
+
+    package: of its modules; plugin: the module with its table of contents.
+    files: file name -> source. own: file name -> the hooks it defines; hooks: and those of the files
+        that use it. precisions: those that the backend declares.
+    """
+
+    backend: str
+    package: str
+    plugin: str
+    files: dict[str, str]
+    own: dict[str, tuple[str, ...]]
+    hooks: dict[str, tuple[str, ...]]
+    precisions: tuple[str, ...]
+
+
+def run_mutate(
+    backend: str = "numpy",
+    ops: Sequence[str] | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    report: str | Path | None = None,
+) -> int:
+    """Judge mutants of a backend, print what survived. Returns 0 if 95 % or more were noticed.
+
+    ops: only the files of these ops. limit: how many mutants, drawn by `seed`; all of them without.
+    report: a folder for mutants.json and survivors.md.
+    """
+    subject = read_subject(backend, ops)
+    chosen = draw(subject, limit, seed)
+    print(
+        f"{len(chosen)} mutants of backend '{backend}' at {', '.join(subject.precisions)}",
+        flush=True,
+    )
+    fates: list[Fate] = []
+    for fate in fates_of(subject, chosen):
+        fates.append(fate)
+        _show_progress(fates, len(chosen))
+    fates.sort(key=lambda fate: chosen.index(fate.mutation))
+    survivors = [fate for fate in fates if fate.survived]
+    share = 1 - len(survivors) / max(1, len(fates))
+    for fate in survivors:
+        print(f"survived  {fate.mutation}\n          {fate.before}\n          {fate.after}")
+    on_large = sum(fate.how == "large" for fate in fates)
+    print(
+        f"{len(fates) - len(survivors)} of {len(fates)} noticed, {100 * share:.1f} %; "
+        f"{on_large} of them by large cases only"
+    )
+    if report is not None:
+        write_report(Path(report), subject, fates, seed)
+    return 0 if share >= KILLED_SHARE else 1
+
+
+def read_subject(backend: str, ops: Sequence[str] | None = None) -> Subject:
+    """The sources of an installed backend for the host. Raises PluginError where there are none."""
+    table = all_ops()
+    loaded = load(backend, table)
+    if loaded.device != "host" or loaded.module is None or backend not in installed():
+        raise PluginError(
+            f"backend '{backend}' cannot be mutated",
+            slug="not-mutable",
+            expected="an installed backend of Python source that runs on the host",
+        )
+    plugin = loaded.module.__name__
+    package = plugin.rpartition(".")[0]
+    folder = Path(loaded.module.__file__ or "").parent
+    files = {path.name: path.read_text() for path in sorted(folder.glob("*.py"))}
+    own, hooks = _hooks_of_files(files, package, loaded.functions)
+    wanted = None if ops is None else {f"{table[op].name}.py" for op in ops}
+    return Subject(
+        backend,
+        package,
+        plugin,
+        files,
+        own,
+        {name: hooks[name] for name in files if hooks[name] and (not wanted or name in wanted)},
+        tuple(loaded.computes),
+    )
+
+
+def _hooks_of_files(
+    files: dict[str, str], package: str, functions: Iterable[str]
+) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
+    """For each file the hooks that it defines; and these with those of the files that import it."""
+    uses = {name: _imported(source, package) & set(files) for name, source in files.items()}
+    own = {
+        name: tuple(
+            node.name
+            for node in ast.parse(source).body
+            if isinstance(node, ast.FunctionDef) and node.name in set(functions)
+        )
+        for name, source in files.items()
+    }
+
+    def reaches(name: str, target: str, seen: frozenset[str] = frozenset()) -> bool:
+        nexts = uses[name] - seen
+        return target in nexts or any(reaches(n, target, seen | nexts) for n in nexts)
+
+    hooks = {
+        name: own[name] + tuple(h for other in files if reaches(other, name) for h in own[other])
+        for name in files
+    }
+    return own, hooks
+
+
+def _imported(source: str, package: str) -> set[str]:
+    """The files of the package that a source imports from."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            inside = module.removeprefix(package).lstrip(".")
+            if node.level or module == package or module.startswith(package + "."):
+                found |= {f"{inside}.py"} if inside else {f"{a.name}.py" for a in node.names}
+    return found
+
+
+def draw(subject: Subject, limit: int | None, seed: int) -> list[Mutation]:
+    """`limit` of the possible mutations, the same for the same seed; all of them if None."""
+    possible = [m for name in subject.hooks for m in mutations_of(subject.files[name], name)]
+    if limit is None or limit >= len(possible):
+        return possible
+    chosen = np.random.default_rng(seed).choice(len(possible), limit, replace=False)
+    return [possible[i] for i in sorted(chosen)]
+
+
+def fates_of(subject: Subject, mutations: Sequence[Mutation]) -> Iterator[Fate]:
+    """Judge mutants in worker processes, and yield each one's fate as it is known.
+
+    A worker that dies or does not answer is replaced, and its mutant counts as noticed.
+    """
+    waiting = list(reversed(mutations))
+    workers = [Worker(subject) for _ in range(min(WORKERS, len(waiting)))]
+    try:
+        while waiting or any(worker.mutation for worker in workers):
+            for worker in workers:
+                if worker.mutation is None and waiting:
+                    worker.begin(waiting.pop())
+            wait([worker.pipe for worker in workers if worker.mutation], timeout=0.2)
+            for worker in workers:
+                fate = worker.fate()
+                if fate is not None:
+                    yield fate
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
+@dataclass
+class Worker:
+    """A process that judges one mutant after another, for a bounded time each."""
+
+    subject: Subject
+    mutation: Mutation | None = None
+    began_s: float = 0.0
+    pipe: Any = field(init=False)
+    process: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
+        # Spawned: a fork would inherit the locks of BLAS's threads.
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(self.subject, theirs), daemon=True)
+        self.process.start()
+        theirs.close()
+        answer = self.pipe.recv()  # it is ready, or says why it never will be
+        if isinstance(answer, Exception):
+            raise answer
+
+    def begin(self, mutation: Mutation) -> None:
+        self.mutation, self.began_s = mutation, time.monotonic()
+        self.pipe.send(mutation)
+
+    def fate(self) -> Fate | None:
+        """What became of the mutant, None while it is not known or there is none."""
+        mutation, spent_s = self.mutation, time.monotonic() - self.began_s
+        if mutation is None:
+            return None
+        try:
+            if self.pipe.poll():
+                fate: Fate = self.pipe.recv()
+                self.mutation = None
+                return fate
+            how = "" if self.process.is_alive() else "crash"
+        except (EOFError, ConnectionError):
+            how = "crash"
+        if not how and spent_s < MUTANT_S:
+            return None
+        self.stop()
+        self._start()
+        self.mutation = None
+        _, before, after = mutate(self.subject.files[mutation.file], mutation)
+        return Fate(mutation, how or "timeout", "", before, after, spent_s)
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+def _work(subject: Subject, pipe: Any) -> None:
+    """What a worker does: answer each mutation with its fate, until the pipe is closed."""
+    _limit_memory()
+    ops = all_ops()
+    try:
+        _expect_all_passed(subject, ops)
+    except Exception as error:
+        pipe.send(error)
+        return
+    pipe.send("ready")
+    # What a mutant prints is not part of the report.
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    while True:
+        try:
+            mutation = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(judge_mutant(subject, mutation, ops))
+
+
+def _limit_memory() -> None:
+    try:
+        import resource
+    except ImportError:
+        return  # Windows
+    resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
+
+
+def _expect_all_passed(subject: Subject, ops: OpTable) -> None:
+    """Raise NumericsError if the backend is refused as it is: its mutants would be too."""
+    backend = load(subject.backend, ops)
+    for hook in dict.fromkeys(h for hooks in subject.hooks.values() for h in hooks):
+        for precision in subject.precisions:
+            verdict = judge(backend, hook, ops, precision=precision, stop_after=1)
+            if verdict.status not in ("passed", "unsupported"):
+                raise NumericsError(
+                    f"backend '{subject.backend}' is refused as it is, before it is broken",
+                    slug="mutate-needs-a-right-backend",
+                    found=f"{verdict.status}: {verdict.failures[0].case.id if verdict.failures else hook}",
+                    do=f"harness check {subject.backend}::{hook}",
+                )
+
+
+def judge_mutant(subject: Subject, mutation: Mutation, ops: OpTable) -> Fate:
+    """Judge the backend with one mistake in it, in this process."""
+    began_s = time.monotonic()
+    source, before, after = mutate(subject.files[mutation.file], mutation)
+    alive = Fate(mutation, "", "", before, after)
+
+    def fate(how: str, by: str = "") -> Fate:
+        return replace(alive, how=how, by=by, seconds=round(time.monotonic() - began_s, 3))
+
+    with Replaced(subject, mutation.file, source) as package:
+        try:
+            plugin = package.load()
+            backend = check(plugin, subject.backend, "a mutant", ops)
+        except (Exception, SystemExit) as error:
+            return fate("import", f"{type(error).__name__}: {error}")
+        hooks = subject.hooks[mutation.file]
+        for hook, precision in itertools.product(hooks, subject.precisions):
+            by = _refused(backend, hook, ops, precision)
+            if by:
+                return fate("quick", by)
+        hooks = subject.own[mutation.file] or hooks
+        for hook, precision in itertools.product(hooks, subject.precisions):
+            by = _refused(
+                backend, hook, ops, precision, large_cases(ops.op_of(hook), hook, precision)
+            )
+            if by:
+                return fate("large", by)
+    return fate("")
+
+
+def _refused(
+    backend: Backend, hook: str, ops: OpTable, precision: str, cases: list[Case] | None = None
+) -> str:
+    """The law that one half of a mutant breaks first, and the case; empty if it breaks none."""
+    try:
+        verdict = judge(
+            backend, hook, ops, precision=precision, cases=cases, stop_after=1, limit_s=CASE_S
+        )
+    except SystemExit as error:
+        return f"SystemExit: {error}"
+    return "".join(f"{f.law}: {f.case.id}" for f in verdict.failures[:1])
+
+
+def large_cases(op: Op, hook: str, precision: str) -> list[Case]:
+    """The op's first GPT-2 shape, its longest letters halved until it is no longer than a second."""
+    half = op.half(hook)
+    dims = dict(op.shapes[0])
+    while elements_of(half, dims) > LARGE_ELEMENTS:
+        longest = max(dims, key=lambda letter: dims[letter])
+        dims[longest] //= 2
+    case = Case(hook, tuple(dims.items()), precision=precision)
+    added = [replace(case, accumulate=True)] if "accumulate" in half.signature else []
+    return [case, *added]
+
+
+class Replaced(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Within it, a backend's package is imported anew, one of its files from another source.
+
+    Nothing is written to disk; afterwards the package is again as it was.
+    """
+
+    def __init__(self, subject: Subject, file: str, source: str) -> None:
+        self._subject = subject
+        stem = file.removesuffix(".py")
+        self._name = subject.package + ("" if stem == "__init__" else f".{stem}")
+        self._source = source
+
+    def __enter__(self) -> "Replaced":
+        self._before = self._forget()
+        sys.meta_path.insert(0, self)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        sys.meta_path.remove(self)
+        self._forget()
+        sys.modules.update(self._before)
+
+    def load(self) -> ModuleType:
+        return importlib.import_module(self._subject.plugin)
+
+    def _forget(self) -> dict[str, ModuleType]:
+        package = self._subject.package
+        names = [n for n in sys.modules if n == package or n.startswith(package + ".")]
+        return {name: sys.modules.pop(name) for name in names}
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if name != self._name:
+            return None
+        return importlib.util.spec_from_loader(name, self, origin=f"mutant of {name}")
+
+    def exec_module(self, module: ModuleType) -> None:
+        exec(compile(self._source, f"<mutant of {self._name}>", "exec"), module.__dict__)
+
+
+def _show_progress(fates: list[Fate], total: int) -> None:
+    """A line that is written over on a terminal; a line for each tenth elsewhere."""
+    done, survived = len(fates), sum(fate.survived for fate in fates)
+    line = f"{done}/{total} judged, {survived} survived"
+    if sys.stderr.isatty():
+        print(f"\r{line}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+    elif done == total or done * 10 // total != (done - 1) * 10 // total:
+        print(line, file=sys.stderr, flush=True)
+
+
+def summary(fates: Sequence[Fate]) -> dict[str, Any]:
+    """The counts of a run: all, survived, and noticed in which way and in which file."""
+    files = dict.fromkeys(fate.mutation.file for fate in fates)
+
+    def count(some: Iterable[Fate]) -> dict[str, int]:
+        some = list(some)
+        return {"mutants": len(some), "survived": sum(fate.survived for fate in some)}
+
+    hows = sorted({fate.how for fate in fates if fate.how})
+    return {
+        **count(fates),
+        "noticed": {how: sum(fate.how == how for fate in fates) for how in hows},
+        "files": {name: count(f for f in fates if f.mutation.file == name) for name in files},
+    }
+
+
+def write_report(folder: Path, subject: Subject, fates: Sequence[Fate], seed: int) -> None:
+    """mutants.json with every fate, and survivors.md with a place to explain each survivor."""
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {
+        "backend": subject.backend,
+        "precisions": subject.precisions,
+        "seed": seed,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        **summary(fates),
+        "mutants_judged": [asdict(fate) for fate in fates],
+    }
+    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+    (folder / "mutants.json").write_text(text)
+    (folder / "survivors.md").write_text(_survivors(subject, fates, folder / "survivors.md"))
+
+
+UNEXPLAINED = "unexplained"
+
+
+def _survivors(subject: Subject, fates: Sequence[Fate], old: Path) -> str:
+    """The survivors by file, each with the explanation that the file had, if the mistake was in it."""
+    known = read_explanations(old.read_text()) if old.is_file() else {}
+    lines = [f"# What survived of backend `{subject.backend}`", ""]
+    lines += ["An explanation stays with its mistake when the file is written again.", ""]
+    for fate in fates:
+        if fate.survived:
+            title = f"{fate.mutation.file}: `{fate.before}` → `{fate.after}`"
+            lines += [f"- {title}", f"  {known.get(title, UNEXPLAINED)}"]
+    return "\n".join(lines) + "\n"
+
+
+def read_explanations(text: str) -> dict[str, str]:
+    """Title -> explanation, of a survivors.md."""
+    lines = text.splitlines()
+    return {
+        line.removeprefix("- "): lines[i + 1].strip()
+        for i, line in enumerate(lines[:-1])
+        if line.startswith("- ")
+    }

@@ -1,0 +1,47 @@
+"""Name the op, backend and line when a half-op raises in the middle of a run."""
+
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from types import CodeType, ModuleType
+from typing import Any
+
+from harness.errors import HarnessError, PluginError
+from harness.plugins import Backend
+
+
+@contextmanager
+def naming_the_op(backends: Iterable[Backend], wrappers: Iterable[Any] = ()) -> Iterator[None]:
+    """Turn what a plugin's code raises, or its exit, into a PluginError; leave all else as it is."""
+    try:
+        yield
+    except (HarnessError, MemoryError):
+        raise
+    except (Exception, SystemExit) as error:
+        culprit = _culprit(error, list(backends), list(wrappers))
+        if culprit is None:
+            raise
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        raise PluginError(
+            f"{culprit} raised {text.splitlines()[0]}",
+            slug="op-raised",
+            where=f"{last.filename}:{last.lineno}",
+            effect="the update was not made; weights and checkpoints hold what they held",
+            do="HARNESS_TRACEBACK=1 shows the whole traceback",
+        ) from error
+
+
+def _culprit(error: BaseException, backends: list[Backend], wrappers: list[Any]) -> str | None:
+    """What the innermost frame that belongs to a plugin computes."""
+    hooks: dict[CodeType, str] = {}
+    for backend in backends:
+        if isinstance(backend.module, ModuleType):  # not the formulas of the core
+            for hook, function in backend.functions.items():
+                hooks[function.__code__] = f"{hook} of backend '{backend.name}'"
+    files = {getattr(w, "__file__", None): f"the wrapper {w.__name__}" for w in wrappers}
+    found = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        code = frame.f_code
+        found = hooks.get(code) or files.get(code.co_filename) or found
+    return found

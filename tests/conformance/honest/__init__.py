@@ -1,0 +1,69 @@
+"""Honest kernels: right, each in another way, so that each rounds differently. All must be accepted.
+
+    judge_function(kernel.function, kernel.hook, ops)        for kernel in all_honest()
+
+Each file begins with the plain kernels of its op, which `tests/conformance/wrong` breaks.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+VARIANTS: list["Honest"] = []
+
+
+@dataclass(frozen=True)
+class Honest:
+    """A right kernel of a half-op. way: what is its own. refused: why it is, wrongly; empty if not."""
+
+    hook: str
+    way: str
+    function: Callable[..., None]
+    refused: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.hook}-{self.function.__name__.strip('_')}"
+
+
+def honest(
+    hook: str, way: str, refused: str = ""
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add the function below to the list, which stays usable as it is."""
+
+    def add(function: Callable[..., None]) -> Callable[..., None]:
+        VARIANTS.append(Honest(hook, way, function, refused))
+        return function
+
+    return add
+
+
+def all_honest() -> list[Honest]:
+    """Every variant, by op."""
+    for module in sorted(m.name for m in pkgutil.iter_modules(__path__)):
+        importlib.import_module(f"{__name__}.{module}")
+    return sorted(VARIANTS, key=lambda kernel: kernel.name)
+
+
+def refusals(verdict: Any) -> list[Any]:
+    """The failures of a verdict, without the temporaries that plain expressions take."""
+    return [failure for failure in verdict.failures if failure.law != "memory"]
+
+
+def put(buffer: np.ndarray | None, value: np.ndarray, accumulate: bool = False) -> None:
+    """Overwrite a buffer, or add to it; nothing where it is None."""
+    if buffer is None:
+        return
+    if accumulate:
+        buffer += value
+    else:
+        buffer[...] = value
+
+
+def tiles(size: int, width: int) -> list[slice]:
+    """0 .. size in pieces of `width`, the last one as long as what is left."""
+    return [slice(start, min(start + width, size)) for start in range(0, size, width)]

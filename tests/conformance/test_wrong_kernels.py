@@ -1,0 +1,41 @@
+"""The suite refuses kernels that are wrong, those that looser comparisons let through among them."""
+
+import pytest
+
+from harness.conformance.judge import judge_function
+from harness.plugins import all_ops
+from tests.conformance.wrong import all_wrong, refusals
+from tests.conformance.wrong.loose import LLM_C, lets_through
+
+OPS = all_ops()
+KERNELS = all_wrong()
+
+
+def marked(kernel):
+    marks = [pytest.mark.xfail(reason=kernel.escapes)] if kernel.escapes else []
+    return pytest.param(kernel, id=kernel.name, marks=marks)
+
+
+@pytest.mark.parametrize("kernel", [marked(kernel) for kernel in KERNELS])
+def test_a_wrong_kernel_is_refused(kernel):
+    stop_after = None if kernel.law == "memory" else 1
+    verdict = judge_function(
+        kernel.function, kernel.hook, OPS, precision=kernel.precision, stop_after=stop_after
+    )
+    assert not verdict.passed, kernel.bug
+    assert refusals(verdict, kernel), f"refused for something else than {kernel.bug}: {verdict}"
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
+def test_a_bug_is_called_subtle_if_a_comparison_in_the_style_of_llm_c_lets_it_through(kernel):
+    assert lets_through(LLM_C, kernel, OPS) == kernel.subtle
+
+
+def test_there_are_at_least_fifty_wrong_kernels_and_fifteen_are_subtle():
+    refused = [kernel for kernel in KERNELS if not kernel.escapes]
+    assert len({kernel.name for kernel in refused}) == len(refused) >= 50
+    assert sum(kernel.subtle for kernel in refused) >= 15
+
+
+def test_every_half_of_every_op_has_a_wrong_kernel():
+    assert {kernel.hook for kernel in KERNELS} == set(OPS.hooks)
