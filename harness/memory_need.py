@@ -31,7 +31,7 @@ class MemoryNeed:
     """
 
     ways_out: Callable[[int, int], list[str]]
-    available: int = field(default_factory=available_bytes)
+    available: int = field(default_factory=lambda: available_bytes())
     needs: list[tuple[str, int]] = field(default_factory=list)
 
     @property

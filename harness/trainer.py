@@ -22,7 +22,8 @@ from harness.models.gpt2 import GPT2, build
 from harness.op_errors import naming_the_op
 from harness.optimizer import Optimizer, OptimizerSettings
 from harness.parameters import Parameters, make_layout
-from harness.plan import Plan, make_plan
+from harness.plan import Plan
+from harness.planner import make_plan
 from harness.plugins import load_wrapper
 from harness.precision import Precision
 

@@ -63,7 +63,9 @@ def _run(work, share, height):
 
 @cache
 def _threads():
-    blas = [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+    blas = [
+        library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"
+    ]
     return min(max(blas, default=1), MOST_THREADS)
 
 

@@ -324,9 +324,8 @@ def works_of(trainer: Trainer) -> dict[str, list[Work]]:
     """Half-op -> the bytes and FLOPs of each of its calls in one optimizer step."""
     plan, settings = trainer.plan, trainer.settings
     steps = [*plan.gather, *plan.refresh]
-    for micro in range(settings.gradient_accumulation):
-        steps += plan.forward
-        steps += [step for step in plan.backward if micro == 0 or not step.first_only]
+    for _ in range(settings.gradient_accumulation):
+        steps += [*plan.forward, *plan.backward]
     works: dict[str, list[Work]] = {}
     for step in steps:
         if step.choice is not None:

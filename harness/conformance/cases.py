@@ -28,7 +28,7 @@ from harness.contract.table import nearest
 from harness.errors import ConfigError
 from harness.precision import POLICIES
 
-TILE_EDGES = (33, 129, 7, 31, 9, 127, 8, 32)
+TILE_EDGES = (33, 129, 257, 7, 31, 9, 127, 255, 8, 32)
 SMALL = (1, 2, 3, 5, 7, 8, 9, 13)
 MEDIUM = ((37, 33, 31, 29, 23), (17, 13, 19, 11, 7), (9, 7, 5, 11, 3), (3, 5, 2, 7, 4))
 
@@ -205,7 +205,9 @@ def _cases_of_seed(op: Op, half: Half, precision: str, seed: int, wide: bool) ->
     for i, dims in enumerate(shapes):
         yield case(dims, styles[(i + seed) % len(styles)])
         if max(dims.values()) > TILE_EDGES[0] - 3:
-            yield case(dims)  # a tile's edge is met by plain numbers too
+            # A tile's edge is met by plain numbers too, and by the ids at the end of their range.
+            for style in (one for one in styles if one in ("normal", "end-ids")):
+                yield case(dims, style)
     hard = [d for d in shapes if min(d.values()) > 1] or shapes
     medium = max(hard, key=lambda d: (min(d.values()), elements_of(half, d)))
     # An odd number of small shapes, so that each style meets `accumulate` both ways in time.
@@ -213,6 +215,9 @@ def _cases_of_seed(op: Op, half: Half, precision: str, seed: int, wide: bool) ->
     for i, style in enumerate(styles):
         yield case(medium, style)
         yield case(small[(i + seed) % len(small)], style)
+    if _only_rounds(op, half, medium):
+        for dims in (medium, *small[:2]):
+            yield case(dims, "halves")
     for i, without in enumerate(_without(half)):
         for add in (False, True) if accumulates else (False,):
             yield case(small[i % len(small)], without=without, accumulate=add)
@@ -244,7 +249,7 @@ def _shapes(op: Op, half: Half, rng: np.random.Generator, seed: int) -> Iterator
         yield {**others, letter: 2}
     # Where two letters are equal, rows pass for columns.
     yield dict.fromkeys(letters, 5)
-    rounds = max(2, -(-6 // max(1, len(letters))))
+    rounds = max(3, -(-6 // max(1, len(letters))))
     for turn in range(rounds):
         for letter in letters:
             edge = TILE_EDGES[(turn + rounds * seed) % len(TILE_EDGES)]
@@ -286,6 +291,12 @@ def _accepts(op: Op, half: Half, dims: Mapping[str, int]) -> bool:
     except (ValueError, IndexError, ZeroDivisionError):
         return False
     return True
+
+
+def _only_rounds(op: Op, half: Half, dims: Mapping[str, int]) -> bool:
+    """Whether nothing is computed: a copy, or a cast, whose results are exact."""
+    data = data_of(op, Case(half.name, tuple(dims.items())))
+    return not any(np.any(magnitude.S) for magnitude in data.magnitudes.values())
 
 
 def _without(half: Half) -> list[tuple[str, ...]]:

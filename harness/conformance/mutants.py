@@ -198,7 +198,8 @@ def _call(node: ast.Call) -> Iterator[Change]:
         shorter = ast.BinOp(arguments[0], ast.Sub(), ast.Constant(1))
         yield "range one short", lambda: arguments.__setitem__(0, shorter)
     for keyword in list(node.keywords):
-        if keyword.arg in ("out", "axis", "dtype", "mode"):
+        default = called == "reduce" and ast.unparse(keyword.value) == "0"
+        if keyword.arg in ("out", "axis", "dtype", "mode") and not default:
 
             def leave_out(keyword: ast.keyword = keyword) -> None:
                 node.keywords.remove(keyword)

@@ -12,6 +12,7 @@ import importlib.abc
 import importlib.util
 import itertools
 import json
+import math
 import multiprocessing
 import os
 import platform
@@ -19,10 +20,11 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from importlib.machinery import ModuleSpec
 from multiprocessing.connection import wait
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -72,15 +74,15 @@ class Subject:
     """The backend to be broken, read from its sources.
 
     package: of its modules; plugin: the module with its table of contents.
-    files: file name -> source. own: file name -> the hooks it defines; hooks: and those of the files
-        that use it. precisions: those that the backend declares.
+    files: file name -> source. hooks: file name -> those that it has a part in, its own first.
+        large: those of them that are judged on large cases. precisions: those that it declares.
     """
 
     backend: str
     package: str
     plugin: str
     files: dict[str, str]
-    own: dict[str, tuple[str, ...]]
+    large: dict[str, tuple[str, ...]]
     hooks: dict[str, tuple[str, ...]]
     precisions: tuple[str, ...]
 
@@ -103,6 +105,7 @@ def run_mutate(
         f"{len(chosen)} mutants of backend '{backend}' at {', '.join(subject.precisions)}",
         flush=True,
     )
+    expect_all_passed(subject)
     fates: list[Fate] = []
     for fate in fates_of(subject, chosen):
         fates.append(fate)
@@ -136,14 +139,14 @@ def read_subject(backend: str, ops: Sequence[str] | None = None) -> Subject:
     package = plugin.rpartition(".")[0]
     folder = Path(loaded.module.__file__ or "").parent
     files = {path.name: path.read_text() for path in sorted(folder.glob("*.py"))}
-    own, hooks = _hooks_of_files(files, package, loaded.functions)
+    large, hooks = _hooks_of_files(files, package, loaded.functions)
     wanted = None if ops is None else {f"{table[op].name}.py" for op in ops}
     return Subject(
         backend,
         package,
         plugin,
         files,
-        own,
+        large,
         {name: hooks[name] for name in files if hooks[name] and (not wanted or name in wanted)},
         tuple(loaded.computes),
     )
@@ -152,7 +155,11 @@ def read_subject(backend: str, ops: Sequence[str] | None = None) -> Subject:
 def _hooks_of_files(
     files: dict[str, str], package: str, functions: Iterable[str]
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
-    """For each file the hooks that it defines; and these with those of the files that import it."""
+    """For each file the hooks for large cases, and all those that it has a part in.
+
+    The second are its own, then those of the files that use it. Large cases are for its own alone, or
+    for one of each file that uses it, the backward.
+    """
     uses = {name: _imported(source, package) & set(files) for name, source in files.items()}
     own = {
         name: tuple(
@@ -167,11 +174,10 @@ def _hooks_of_files(
         nexts = uses[name] - seen
         return target in nexts or any(reaches(n, target, seen | nexts) for n in nexts)
 
-    hooks = {
-        name: own[name] + tuple(h for other in files if reaches(other, name) for h in own[other])
-        for name in files
-    }
-    return own, hooks
+    users = {name: [other for other in files if reaches(other, name)] for name in files}
+    hooks = {name: own[name] + tuple(h for u in users[name] for h in own[u]) for name in files}
+    large = {name: own[name] or tuple(own[u][-1] for u in users[name] if own[u]) for name in files}
+    return large, hooks
 
 
 def _imported(source: str, package: str) -> set[str]:
@@ -193,6 +199,23 @@ def draw(subject: Subject, limit: int | None, seed: int) -> list[Mutation]:
         return possible
     chosen = np.random.default_rng(seed).choice(len(possible), limit, replace=False)
     return [possible[i] for i in sorted(chosen)]
+
+
+def expect_all_passed(subject: Subject) -> None:
+    """Raise NumericsError if the backend is refused as it is: its mutants would be too."""
+    ops = all_ops()
+    hooks = dict.fromkeys(h for hooks in subject.hooks.values() for h in hooks)
+    with Replaced(subject, "", "") as package:
+        backend = check(package.load(), subject.backend, "its sources", ops)
+        for hook, precision in itertools.product(hooks, subject.precisions):
+            verdict = judge(backend, hook, ops, precision=precision, stop_after=1)
+            if verdict.status not in ("passed", "unsupported"):
+                raise NumericsError(
+                    f"backend '{subject.backend}' is refused as it is, before it is broken",
+                    slug="mutate-needs-a-right-backend",
+                    found=f"{verdict.status}: {verdict.failures[0] if verdict.failures else hook}",
+                    do=f"harness check {subject.backend}::{hook}",
+                )
 
 
 def fates_of(subject: Subject, mutations: Sequence[Mutation]) -> Iterator[Fate]:
@@ -237,9 +260,6 @@ class Worker:
         self.process = context.Process(target=_work, args=(self.subject, theirs), daemon=True)
         self.process.start()
         theirs.close()
-        answer = self.pipe.recv()  # it is ready, or says why it never will be
-        if isinstance(answer, Exception):
-            raise answer
 
     def begin(self, mutation: Mutation) -> None:
         self.mutation, self.began_s = mutation, time.monotonic()
@@ -276,12 +296,6 @@ def _work(subject: Subject, pipe: Any) -> None:
     """What a worker does: answer each mutation with its fate, until the pipe is closed."""
     _limit_memory()
     ops = all_ops()
-    try:
-        _expect_all_passed(subject, ops)
-    except Exception as error:
-        pipe.send(error)
-        return
-    pipe.send("ready")
     # What a mutant prints is not part of the report.
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     while True:
@@ -298,21 +312,6 @@ def _limit_memory() -> None:
     except ImportError:
         return  # Windows
     resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
-
-
-def _expect_all_passed(subject: Subject, ops: OpTable) -> None:
-    """Raise NumericsError if the backend is refused as it is: its mutants would be too."""
-    backend = load(subject.backend, ops)
-    for hook in dict.fromkeys(h for hooks in subject.hooks.values() for h in hooks):
-        for precision in subject.precisions:
-            verdict = judge(backend, hook, ops, precision=precision, stop_after=1)
-            if verdict.status not in ("passed", "unsupported"):
-                raise NumericsError(
-                    f"backend '{subject.backend}' is refused as it is, before it is broken",
-                    slug="mutate-needs-a-right-backend",
-                    found=f"{verdict.status}: {verdict.failures[0].case.id if verdict.failures else hook}",
-                    do=f"harness check {subject.backend}::{hook}",
-                )
 
 
 def judge_mutant(subject: Subject, mutation: Mutation, ops: OpTable) -> Fate:
@@ -335,7 +334,7 @@ def judge_mutant(subject: Subject, mutation: Mutation, ops: OpTable) -> Fate:
             by = _refused(backend, hook, ops, precision)
             if by:
                 return fate("quick", by)
-        hooks = subject.own[mutation.file] or hooks
+        hooks = subject.large[mutation.file]
         for hook, precision in itertools.product(hooks, subject.precisions):
             by = _refused(
                 backend, hook, ops, precision, large_cases(ops.op_of(hook), hook, precision)
@@ -359,28 +358,32 @@ def _refused(
 
 
 def large_cases(op: Op, hook: str, precision: str) -> list[Case]:
-    """The op's first GPT-2 shape, its longest letters halved until it is no longer than a second."""
+    """The op's first GPT-2 shape with the longest letters, or the shortest, halved until it is light."""
     half = op.half(hook)
-    dims = dict(op.shapes[0])
-    while elements_of(half, dims) > LARGE_ELEMENTS:
-        longest = max(dims, key=lambda letter: dims[letter])
-        dims[longest] //= 2
-    case = Case(hook, tuple(dims.items()), precision=precision)
-    added = [replace(case, accumulate=True)] if "accumulate" in half.signature else []
-    return [case, *added]
+    found: dict[str, Case] = {}
+    for choose in (max, min):
+        dims = dict(op.shapes[0])
+        while elements_of(half, dims) > LARGE_ELEMENTS:
+            sizes = {b: math.prod(half.signature.shape_of(b, dims)) for b in half.signature.buffers}
+            largest = max(sizes, key=lambda buffer: sizes[buffer])
+            letters = [letter for letter in largest.dims if dims.get(letter, 0) > 8]
+            dims[choose(letters, key=lambda letter: dims[letter])] //= 2
+        case = Case(hook, tuple(dims.items()), precision=precision)
+        added = [replace(case, accumulate=True)] if "accumulate" in half.signature else []
+        found |= {c.id: c for c in (case, *added)}
+    return list(found.values())
 
 
 class Replaced(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Within it, a backend's package is imported anew, one of its files from another source.
+    """Within it, a backend's package is imported anew from the sources of a Subject, one replaced.
 
-    Nothing is written to disk; afterwards the package is again as it was.
+    Nothing is written to disk, and what changes there meanwhile makes no difference. Afterwards the
+    package is again as it was.
     """
 
     def __init__(self, subject: Subject, file: str, source: str) -> None:
         self._subject = subject
-        stem = file.removesuffix(".py")
-        self._name = subject.package + ("" if stem == "__init__" else f".{stem}")
-        self._source = source
+        self._file, self._source = file, source
 
     def __enter__(self) -> "Replaced":
         self._before = self._forget()
@@ -391,6 +394,10 @@ class Replaced(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         sys.meta_path.remove(self)
         self._forget()
         sys.modules.update(self._before)
+        # `import a.b.c as name` looks b up in a, not in sys.modules.
+        above, _, name = self._subject.package.rpartition(".")
+        if above and self._subject.package in self._before:
+            setattr(sys.modules[above], name, self._before[self._subject.package])
 
     def load(self) -> ModuleType:
         return importlib.import_module(self._subject.plugin)
@@ -401,12 +408,30 @@ class Replaced(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return {name: sys.modules.pop(name) for name in names}
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        if name != self._name:
+        file = self._file_of(name)
+        if file not in self._subject.files:
             return None
-        return importlib.util.spec_from_loader(name, self, origin=f"mutant of {name}")
+        whole = file == "__init__.py"
+        return importlib.util.spec_from_loader(name, self, origin=file, is_package=whole)
 
     def exec_module(self, module: ModuleType) -> None:
-        exec(compile(self._source, f"<mutant of {self._name}>", "exec"), module.__dict__)
+        file = self._file_of(module.__name__)
+        if file == self._file:
+            code = compile(self._source, f"<mutant of {file}>", "exec")
+        else:
+            code = _compiled(self._subject.files[file], file)
+        exec(code, module.__dict__)
+
+    def _file_of(self, name: str) -> str:
+        package = self._subject.package
+        if name == package:
+            return "__init__.py"
+        return f"{name.removeprefix(package + '.')}.py" if name.startswith(package + ".") else ""
+
+
+@cache
+def _compiled(source: str, file: str) -> CodeType:
+    return compile(source, file, "exec")
 
 
 def _show_progress(fates: list[Fate], total: int) -> None:

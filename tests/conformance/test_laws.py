@@ -282,3 +282,27 @@ def flops_forward(N, C):
 def flops_backward(N, C):
     return 3 * N * C
 '''
+
+
+def test_a_cast_rounds_a_tie_to_even():
+    def upwards(out_P, x_P):
+        bits = x_P.view(np.uint32) + np.uint32(0x8000)
+        out_P.view(np.uint16)[...] = bits >> np.uint32(16)
+
+    def to_even(out_P, x_P):
+        out_P[...] = x_P.astype(out_P.dtype)
+
+    options = {"precision": "bf16", "computes": "bf16", "waive": ["memory"]}
+    assert refused(upwards, "cast", "value", **options).case.style == "halves"
+    assert judge_function(to_even, "cast", OPS, **options).passed
+
+
+def test_a_float_setting_is_not_always_the_example():
+    def kernel(param_P, velocity_P, grad_P, lr_1, clip_1, momentum, weight_decay):
+        g = clip_1 * grad_P + np.float32(0.1) * param_P
+        if velocity_P is not None:
+            velocity_P[...] = g = np.float32(momentum) * velocity_P + g
+        param_P -= lr_1 * g
+
+    failure = refused(kernel, "sgd", "value", waive=["memory"])
+    assert dict(failure.case.settings) == {"weight_decay": 0.05}

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 TEXT = "The quick brown fox jumps over the lazy dog.\n" * 60
-SMALL = (
-    "backend=numpy model=micro data=text data.path=text.txt steps=3 batch_size=2 sample.every=0 "
-    "baselines=false validate_every=0 checkpoint_every=0"
-).split()
+SMALL = [
+    *("backend=numpy", "model=micro", "data=text", "data.path=text.txt", "steps=3"),
+    *("batch_size=2", "sample.every=0", "baselines=false", "validate_every=0"),
+    "checkpoint_every=0",
+]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,12 @@ def workplace(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
+def small() -> list[str]:
+    """What a run is here unless it says otherwise."""
+    return SMALL
+
+
+@pytest.fixture
 def train(workplace, capfd) -> Callable[..., Outcome]:
     """Run with overrides that are added to SMALL; small=False: with the overrides alone."""
     from omegaconf import OmegaConf
@@ -68,7 +75,9 @@ def train(workplace, capfd) -> Callable[..., Outcome]:
         except HarnessError as error:
             code = report(error)
         found = capfd.readouterr()
-        folders = sorted(Path(runs_dir).glob("*/run.json"), key=lambda path: path.stat().st_mtime_ns)
+        folders = sorted(
+            Path(runs_dir).glob("*/run.json"), key=lambda path: path.stat().st_mtime_ns
+        )
         return Outcome(code, found.out, found.err, [path.parent for path in folders])
 
     return run

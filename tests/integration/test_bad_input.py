@@ -76,7 +76,7 @@ REFUSED = [
     ("data.path=short.txt", DATA, "data-too-short", "33 tokens: B*T + 1"),
     ("data.path=binary.dat data.tokenizer=char", DATA, "text-not-utf8", "offset 128"),
     ("data=tokens", DATA, "token-file-unknown", "data.source=text if it is text"),
-    ("data=tokens data.path=tokens.bin", DATA, "token-out-of-range", "50,257"),
+    ("data=tokens data.path=tokens.bin", DATA, "token-id-out-of-range", "0 to 50,256"),
     ("data.tokenizer=char sample.every=1 sample.prompt='%'", DATA, "character-unknown", "'%'"),
     ("data=counting sample.every=1", DATA, "not-numbers", "sample.prompt"),
     ("resume=nowhere", CHECKPOINT, "run-missing", "nowhere"),
@@ -190,7 +190,9 @@ def test_memory_that_runs_out_all_the_same_is_an_error_of_resources(train, fault
 
 @pytest.mark.parametrize("statement", ["raise ValueError('no luck')", "raise SystemExit(0)"])
 def test_an_op_that_raises_is_named_with_its_line(train, faulty, statement):
-    outcome = train(f"ops.gelu_forward={faulty('gelu_forward', statement, 2)}", "checkpoint_every=1")
+    outcome = train(
+        f"ops.gelu_forward={faulty('gelu_forward', statement, 2)}", "checkpoint_every=1"
+    )
     assert outcome.code == PLUGIN
     assert outcome.err.startswith("error[op-raised] gelu_forward of backend ")
     assert "faulty_gelu_forward.py:14" in outcome.err

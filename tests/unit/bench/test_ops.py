@@ -145,3 +145,17 @@ def test_a_duration_has_three_figures_and_a_unit(seconds, text):
 )  # fmt: skip
 def test_a_figure_has_no_exponent(value, text):
     assert figure(value) == text
+
+
+def test_a_kernel_that_turns_wrong_while_it_is_timed_is_refused(tmp_path, ops, peaks):
+    file = tmp_path / "tires.py"
+    file.write_text(
+        "from harness import hookimpl\n\ncalls = []\n\n@hookimpl\n"
+        "def residual_forward(out_NC, a_NC, b_NC):\n"
+        "    calls.append(1)\n    if len(calls) < 4:\n        out_NC[...] = a_NC + b_NC\n"
+    )
+    op = ops["residual"]
+    shape = Shape("small", {"N": 8, "C": 16})
+    (row,) = bench_case(op, op.forward, shape, load_all([str(file)], ops), peaks, budget_s=0.01)
+    assert (row.status, row.timing) == ("refused", None)
+    assert row.reason.startswith("after timing: out_NC is off by inf times")

@@ -142,6 +142,21 @@ def test_pytorch_trains_to_the_same_losses(micro, peaks, more):
     assert 0 < result.differences["torch"] < 1e-4  # float32, ten steps
 
 
+@pytest.mark.skipif(not HAVE_TORCH, reason="torch is not installed")
+def test_pytorch_has_the_same_gelu_where_it_bends(micro):
+    # Initial weights keep it near 0, and much larger ones far out: its two forms agree there.
+    from harness.bench.peers.torch_gpt2 import TorchGPT2
+
+    ours = contest(micro, "numpy")
+    trainer = ours.trainers["numpy"]
+    large = {name: 10 * w for name, w in trainer.parameters.to_host().items()}
+    trainer.parameters.from_host(large)
+    trainer.executor.refresh()
+    peer = TorchGPT2(ours.model, large, trainer.settings.optimizer, (), micro_batch=2)
+    x_BT, y_BT = ours._batches[0]
+    assert peer.step(x_BT, y_BT, 0.0) == pytest.approx(trainer.step(x_BT, y_BT, 0.0).loss, rel=2e-6)
+
+
 def test_the_command_writes_what_it_prints(micro, peaks, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("harness.bench.train.TURN_S", 0.0)
     monkeypatch.setattr("harness.bench.train.measured_peaks", lambda: peaks)

@@ -14,7 +14,7 @@ from harness.dispatch import Dispatch
 from harness.executor import Executor
 from harness.models.gpt2 import GPT2, build
 from harness.parameters import Parameters
-from harness.plan import make_plan
+from harness.planner import make_plan
 from harness.plugins import all_ops
 from harness.precision import Precision
 

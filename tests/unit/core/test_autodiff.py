@@ -8,7 +8,7 @@ from harness.contract import In, Out, read_op
 from harness.dispatch import Dispatch
 from harness.errors import ConfigError
 from harness.models.gpt2 import GPT2, build
-from harness.plan import make_plan
+from harness.planner import make_plan
 from harness.precision import Precision
 from harness.program import Program
 

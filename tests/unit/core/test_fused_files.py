@@ -1,4 +1,4 @@
-"""A file that holds nothing but a fused kernel can be used: naming the fused op is an explicit choice."""
+"""A file that holds only a fused kernel can be used: naming the fused op is an explicit choice."""
 
 import pytest
 

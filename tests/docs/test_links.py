@@ -1,0 +1,57 @@
+"""Every link of the documentation leads to a file that is there, and to a heading that it has."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")])
+LINK = re.compile(r"(?<!!)\[[^\]\n]+\]\(([^)\s]+)\)")
+
+
+def links_of(page):
+    text = re.sub(
+        r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE
+    )
+    return [link for link in LINK.findall(text) if "://" not in link]
+
+
+def anchors_of(page):
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h).strip().lower().replace(" ", "-") for h in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_links_of_a_page_lead_somewhere(page):
+    for link in links_of(page):
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), f"{page.name}: {link}"
+        assert target.is_relative_to(ROOT), f"{page.name}: {link} leads out of the repository"
+        if anchor:
+            assert anchor in anchors_of(target), f"{page.name}: {link} has no such heading"
+
+
+def test_every_page_is_reached_from_the_readme():
+    reached, todo = set(), [ROOT / "README.md"]
+    while todo:
+        page = todo.pop()
+        if page in reached:
+            continue
+        reached.add(page)
+        for link in links_of(page):
+            target = (page.parent / link.partition("#")[0]).resolve()
+            target = target / "README.md" if (target / "README.md").is_file() else target
+            if target.suffix == ".md" and target.is_file():
+                todo.append(target)
+    assert not {str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md")} - {
+        str(p.relative_to(ROOT)) for p in reached
+    }
+
+
+def test_every_python_block_of_the_tutorial_is_a_file_that_is_run():
+    text = (ROOT / "docs" / "write-a-backend" / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^(.*)\n```python$", text, re.MULTILINE)
+    assert len(blocks) >= 8
+    assert all(before.startswith("<!-- file: ") for before in blocks)
