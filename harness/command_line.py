@@ -67,9 +67,11 @@ def split(arguments: list[str]) -> tuple[list[str], list[str]]:
             flags.append(argument)
             continue
         options = VALUE_FLAGS[name]
-        if not equals:
-            value = rest.pop(0) if rest and rest[0] in options else "all"
-        if value not in options or (name == "--cfg" and not equals and value == "all"):
+        if not equals and rest and rest[0] in options:
+            value = rest.pop(0)
+        elif not equals and name == "--info":
+            value = "all"
+        if value not in options:
             raise ConfigError(f"{argument} needs one of " + ", ".join(options), slug="flag-value")
         flags.append(f"{name}={value}")
     _check_together(flags)

@@ -27,6 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     shapes.add_argument("--small", action="store_const", dest="shapes", const="small")
     shapes.add_argument("--real", action="store_const", dest="shapes", const="real")
     ops.add_argument("--report", type=Path, metavar="STEM", help="write STEM.json and STEM.md")
+    ops.add_argument("--threads", type=int, help="of the BLAS library")
     ops.set_defaults(shapes="all")
 
     train = commands.add_parser("train", help="whole training steps, beside PyTorch's")
@@ -54,7 +55,11 @@ def _ops(arguments: argparse.Namespace) -> int:
     from harness.bench.ops import run_bench_ops
 
     return run_bench_ops(
-        arguments.backend, arguments.op, shapes=arguments.shapes, report=arguments.report
+        arguments.backend,
+        arguments.op,
+        shapes=arguments.shapes,
+        threads=arguments.threads,
+        report=arguments.report,
     )
 
 

@@ -84,6 +84,11 @@ def cores_allowed() -> int:
     return os.cpu_count() or 1
 
 
+def load_average() -> float:
+    """The programs that wanted to run, over the last minute; 0 where the system does not count."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
 def cpu_model() -> str:
     """The processor's name, as the system gives it."""
     try:

@@ -8,7 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import threadpoolctl  # type: ignore[import-untyped]
+
 from harness.bench.cases import EXCUSED, Bound, Case, Shape, make_case, matrix
+from harness.bench.machine import load_average
 from harness.bench.peaks import Peaks
 from harness.bench.peaks import peaks as measured_peaks
 from harness.bench.report import Row, as_json, as_markdown, as_text, duration, write
@@ -21,6 +24,9 @@ from harness.plugins import Backend, all_ops, installed, load
 BUDGET_S = 0.4
 """Of timed calls, for each backend and case; three rounds are run at least, however long."""
 
+BUSY_SHARE = 0.25
+"""Of the cores: a load above this is said."""
+
 KINDS = {"all": ("small", "real"), "small": ("small",), "real": ("real",)}
 REFUSED = NumericsError.exit_code
 
@@ -30,6 +36,7 @@ def run_bench_ops(
     ops: Sequence[str] = (),
     *,
     shapes: str = "all",
+    threads: int | None = None,
     report: Path | None = None,
     budget_s: float = BUDGET_S,
     peaks: Peaks | None = None,
@@ -39,7 +46,8 @@ def run_bench_ops(
     """Time ops on backends, print the table, and give the exit code: 6 if any result was wrong.
 
     backends: names or files; without any, all that are installed. ops: op or half names, or all.
-    shapes: `all`, `small` or `real`. report: REPORT.json and REPORT.md are written.
+    shapes: `all`, `small` or `real`. threads: of the BLAS library; None: as it is.
+    report: REPORT.json and REPORT.md are written.
     Raises ConfigError or PluginError for a name that is unknown.
     """
     if shapes not in KINDS:
@@ -49,14 +57,18 @@ def run_bench_ops(
     table = table or all_ops()
     cases = matrix(table, tuple(ops), KINDS[shapes])
     found = load_all(backends, table)
-    peaks = peaks or measured_peaks()
     rows: list[Row] = []
-    for op, half, shape in cases:
-        rows += bench_case(op, half, shape, found, peaks, budget_s)
-        show(progress_line(rows[-len(found) :]))
+    with threadpoolctl.threadpool_limits(threads):
+        peaks = peaks or measured_peaks()
+        load = load_average()
+        for op, half, shape in cases:
+            rows += bench_case(op, half, shape, found, peaks, budget_s)
+            show(progress_line(rows[-len(found) :]))
     show("\n" + as_text(rows, peaks))
+    if load > BUSY_SHARE * peaks.machine.cores:
+        show(f"load {load:.1f} on {peaks.machine.cores} cores before we began: others were running")
     if report is not None:
-        files = write(report, as_json(rows, peaks), as_markdown(rows, peaks))
+        files = write(report, {**as_json(rows, peaks), "load": load}, as_markdown(rows, peaks))
         show("written: " + ", ".join(map(str, files)))
     return REFUSED if any(row.status == "refused" for row in rows) else 0
 

@@ -20,7 +20,7 @@ import numpy as np
 import psutil  # type: ignore[import-untyped]
 import threadpoolctl  # type: ignore[import-untyped]
 
-from harness.bench.machine import Machine, last_level_cache_bytes, this_machine
+from harness.bench.machine import Machine, last_level_cache_bytes, load_average, this_machine
 
 SQUARE = 2048  # rows of the square product: 17 GFLOP, long beside the cost of starting threads
 LAYER_NIO = (256, 768, 3072)  # GPT-2 124M's first feed-forward layer at B=4, T=64
@@ -48,13 +48,14 @@ class Rates:
 
 @dataclass(frozen=True)
 class Peaks:
-    """What one machine reached, and when."""
+    """What one machine reached, and when. load: the programs that wanted to run before we began."""
 
     machine: Machine
     last_level_cache_bytes: int
     one_thread: Rates
     all_threads: Rates
     measured_at: str
+    load: float
 
     @property
     def best(self) -> Rates:
@@ -80,7 +81,7 @@ class Peaks:
 
     def __str__(self) -> str:
         rows = [
-            f"measured {self.measured_at} on {self.machine}",
+            f"measured {self.measured_at} on {self.machine}; load before {self.load:.1f}",
             f"last-level cache {self.last_level_cache_bytes / 2**20:.0f} MiB",
         ]
         for label, rates in (("one thread", self.one_thread), ("all threads", self.all_threads)):
@@ -142,6 +143,7 @@ def from_record(record: dict[str, Any]) -> Peaks:
         machine=Machine(**record["machine"]),
         last_level_cache_bytes=int(record["last_level_cache_bytes"]),
         measured_at=str(record["measured_at"]),
+        load=float(record["load"]),
         **rates,
     )
 
@@ -165,7 +167,7 @@ def _keep(file: Path, found: Peaks) -> Peaks:
 
 def measure_peaks(machine: Machine, budget_s: float = BUDGET_S) -> Peaks:
     """Measure now; about ten times budget_s."""
-    cache = last_level_cache_bytes()
+    cache, load = last_level_cache_bytes(), load_average()
     rates: dict[str, Rates] = {}
     for label, threads in (("one_thread", 1), ("all_threads", machine.threads)):
         if label == "all_threads" and threads == 1:
@@ -179,7 +181,7 @@ def measure_peaks(machine: Machine, budget_s: float = BUDGET_S) -> Peaks:
                 layer_flops_per_s=matmul_rate(*LAYER_NIO, budget_s),
             )
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return Peaks(machine, cache, measured_at=now, **rates)
+    return Peaks(machine, cache, measured_at=now, load=load, **rates)
 
 
 def _large_array_bytes(cache_bytes: int) -> int:

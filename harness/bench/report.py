@@ -15,6 +15,9 @@ from harness.bench.timing import Timing
 from harness.errors import DataError
 
 FORMAT = 1
+IMPLAUSIBLE_PERCENT = (
+    115  # of the matmul peak: the best of many rounds is hardly beaten by this much
+)
 STATUSES = ("timed", "refused", "unsupported", "excused", "not run")
 HEADERS = (
     "backend", "median", "p10", "p90", "GB/s", "GFLOP/s",
@@ -143,6 +146,12 @@ def closing(rows: Sequence[Row]) -> list[str]:
         text.append(
             "in cache: the case's bytes are below four last-level caches, so it may be faster than"
             " a copy from memory; per cent of copy and roofline may then exceed 100"
+        )
+    fast = [r for r in rows if r.score and r.score.matmul_percent > IMPLAUSIBLE_PERCENT]
+    if fast:
+        text.append(
+            f"{len(fast)} rows are above {IMPLAUSIBLE_PERCENT}% of the matmul peak, which must have been"
+            " measured on a busy machine: `harness bench peaks` measures it again"
         )
     return text
 

@@ -16,7 +16,7 @@ import numpy as np
 import threadpoolctl  # type: ignore[import-untyped]
 
 from harness import command_line
-from harness.bench.machine import this_machine
+from harness.bench.machine import load_average, this_machine
 from harness.bench.peaks import Peaks, as_record
 from harness.bench.peaks import peaks as measured_peaks
 from harness.bench.report import duration, figure, write
@@ -141,6 +141,7 @@ class Contest:
     """Who trains, on what. The first of ours is what the others are compared with."""
 
     def __init__(self, configs: Mapping[str, RunConfig], peer: bool = True) -> None:
+        self.machine, self.load = this_machine(), load_average()
         first = next(iter(configs.values()))
         self.configs = dict(configs)
         self.model: GPT2 = model_of(first, (data := load_data(first)).vocab_size)
@@ -207,7 +208,7 @@ class Contest:
             return
         from harness.bench.peers import torch_gpt2
 
-        torch_gpt2.set_threads(this_machine().threads)
+        torch_gpt2.set_threads(self.machine.threads)
         trainer = next(iter(self.trainers.values()))
         rule = settings.optimizer.decay
         decayed = [
@@ -238,7 +239,7 @@ class Contest:
             f" {settings.gradient_accumulation} x {settings.batch_size} sequences of"
             f" {settings.sequence_length} tokens, {settings.precision.policy},"
             f" {settings.optimizer.name}",
-            f"on {this_machine()}",
+            f"on {self.machine}; load before {self.load:.1f}",
             *(f"{one.name}: {one.what}" for one in self.contestants),
             *(f"{name}: not run ({reason})" for name, reason in self.absent.items()),
         ]

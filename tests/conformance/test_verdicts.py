@@ -251,7 +251,7 @@ def elsewhere(tmp_path):
 def test_a_third_partys_settings_do_not_hide_the_suite(elsewhere):
     done = run_pytest(
         elsewhere,
-        *("--pyargs", "harness.conformance.test_backends", "--harness-backend", "./mine.py"),
+        *("--pyargs", "harness.conformance", "-k", "half_op", "--harness-backend", "./mine.py"),
         *("--harness-report", "found", "-q"),
     )
     assert done.returncode == 0, done.stdout
@@ -306,3 +306,47 @@ def test_the_fixture_gives_each_backend_that_was_asked_for(elsewhere):
     )
     done = run_pytest(elsewhere, "--harness-backend", "./mine.py", "--harness-backend", "numpy")
     assert "2 passed" in done.stdout, done.stdout
+
+
+def test_a_kernel_that_imports_another_backend_when_called_is_found_out(tmp_path):
+    (tmp_path / "lazy.py").write_text(
+        "from harness import hookimpl\n"
+        "@hookimpl\n"
+        "def gelu_forward(out_NF, x_NF):\n"
+        "    from backends.numpy_cpu.gelu import gelu_forward\n"
+        "    gelu_forward(out_NF, x_NF)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.cli", "check", "lazy.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == NumericsError.exit_code, done.stderr
+    assert "it imports backends.numpy_cpu" in done.stdout
+
+
+ELSEWHERE = """
+from harness import device as host
+device = "elsewhere"
+arrays = "elsewhere"
+@hookimpl
+def empty(nbytes): return host.HOST.empty(nbytes)
+@hookimpl
+def view(memory, offset, shape, dtype): return host.HOST.view(memory, offset, shape, dtype)
+@hookimpl
+def from_host(buffer, array): buffer[...] = array
+@hookimpl
+def to_host(array, buffer): array[...] = buffer
+@hookimpl
+def zero(buffer): buffer[...] = 0
+@hookimpl
+def synchronize(): pass
+"""
+
+
+def test_a_backend_on_another_device_is_judged_by_the_same_laws(backend_of):
+    assert judge(backend_of(RESIDUAL + ELSEWHERE), "residual_forward", OPS).passed
+    beyond = "    import ctypes; ctypes.memset(out_NC.ctypes.data - 1, 0, 1)\n"
+    verdict = judge(backend_of(RESIDUAL + beyond + ELSEWHERE, "b.py"), "residual_forward", OPS)
+    assert "writes before out_NC" in str(verdict)

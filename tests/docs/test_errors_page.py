@@ -4,6 +4,7 @@ import ast
 import inspect
 import re
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
 from harness import errors
@@ -13,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "errors.md"
 
 
+@cache
 def raised():
     """slug -> the classes that it is raised as, read from the source of the package."""
     found = defaultdict(set)
@@ -27,6 +29,7 @@ def raised():
     return found
 
 
+@cache
 def listed():
     """slug -> the class under whose heading it stands."""
     found = {}

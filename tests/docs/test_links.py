@@ -53,5 +53,5 @@ def test_every_page_is_reached_from_the_readme():
 def test_every_python_block_of_the_tutorial_is_a_file_that_is_run():
     text = (ROOT / "docs" / "write-a-backend" / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^(.*)\n```python$", text, re.MULTILINE)
-    assert len(blocks) >= 8
+    assert len(blocks) >= 5
     assert all(before.startswith("<!-- file: ") for before in blocks)

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import threadpoolctl
@@ -115,7 +116,7 @@ def test_the_command_fails_where_a_result_is_wrong(tmp_path, peaks):
     shown = []
     code = run_bench_ops([str(file)], ["gelu"], shapes="small", peaks=peaks, show=shown.append)
     assert code == REFUSED == 6
-    assert "refused: gelu_forward" in shown[-1]
+    assert "refused: gelu_forward" in "\n".join(shown)
 
 
 def test_shapes_that_there_are_not_are_refused(peaks):
@@ -159,3 +160,10 @@ def test_a_kernel_that_turns_wrong_while_it_is_timed_is_refused(tmp_path, ops, p
     (row,) = bench_case(op, op.forward, shape, load_all([str(file)], ops), peaks, budget_s=0.01)
     assert (row.status, row.timing) == ("refused", None)
     assert row.reason.startswith("after timing: out_NC is off by inf times")
+
+
+def test_rows_above_the_matmul_peak_say_that_it_was_measured_badly(ops, peaks):
+    (row,) = bench(ops, peaks, "reference")
+    too_fast = replace(row, score=replace(row.score, matmul_percent=150.0))
+    assert "1 rows are above 115% of the matmul peak" in as_text([too_fast], peaks)
+    assert "matmul peak" not in as_text([row], peaks).partition("% roofline")[2]

@@ -1,0 +1,86 @@
+"""Flags, sweeps and keys: read as Hydra would, and refused before it acts."""
+
+import pytest
+
+from harness import command_line
+from harness.errors import ConfigError
+
+
+def test_flags_and_settings_may_stand_anywhere():
+    arguments = ["steps=1", "-m", "seed=1,2", "name=a"]
+    assert command_line.split(arguments) == (["-m"], ["steps=1", "seed=1,2", "name=a"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "flags"),
+    [
+        (["--cfg", "job"], ["--cfg=job"]),
+        (["-c", "all"], ["--cfg=all"]),
+        (["--cfg=hydra"], ["--cfg=hydra"]),
+        (["--info"], ["--info=all"]),
+        (["--info", "steps=1"], ["--info=all"]),
+        (["-i", "defaults"], ["--info=defaults"]),
+        (["--cfg", "job", "--resolve"], ["--cfg=job", "--resolve"]),
+    ],
+)
+def test_a_flag_keeps_its_value(arguments, flags):
+    assert command_line.split(arguments)[0] == flags
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--cfg"], ["--cfg", "jobs"], ["-m", "--cfg", "job"], ["--resolve"], ["-x"], ["-cn", "x"]],
+)
+def test_flags_that_mean_nothing_are_refused(arguments):
+    with pytest.raises(ConfigError):
+        command_line.split(arguments)
+
+
+def test_a_sweep_is_every_combination_the_last_varying_first():
+    runs = command_line.check(["-m", "seed=1,2", "batch_size=range(1,4)", "steps=7"])
+    assert [(run.seed, run.batch_size) for run in runs] == [
+        (1, 1),
+        (1, 2),
+        (1, 3),
+        (2, 1),
+        (2, 2),
+        (2, 3),
+    ]
+    assert {run.steps for run in runs} == {7}
+
+
+def test_the_later_of_two_values_counts():
+    assert command_line.compose(["steps=1", "steps=2"]).steps == 2
+
+
+def test_a_setting_may_repeat_another():
+    assert command_line.compose(["backend=python", "name=${backend}"]).name == "python"
+
+
+@pytest.mark.parametrize(
+    ("typed", "nearest"),
+    [
+        ("lr", "optimizer.lr"),
+        ("heads", "model.heads"),
+        ("optimiser.lr", "optimizer.lr"),
+        ("batchsize", "batch_size"),
+        ("ops.atention", "ops.attention"),
+    ],
+)
+def test_a_misspelt_key_is_told_the_nearest(typed, nearest):
+    with pytest.raises(ConfigError) as caught:
+        command_line.compose([f"{typed}=1"])
+    assert nearest in caught.value.facts["nearest"]
+
+
+def test_the_halves_of_every_op_are_keys():
+    keys = command_line.known_keys()
+    assert {"ops.every_op", "ops.layernorm", "ops.layernorm_backward", "ops.adamw"} < keys
+    assert "precision_of.layernorm" in keys and "precision_of.layernorm_backward" not in keys
+
+
+@pytest.mark.parametrize("key", ["steps", "optimizer.lr", "sample.temperature", "clip_norm"])
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_every_number_is_finite(key, value):
+    with pytest.raises(ConfigError):
+        command_line.compose([f"{key}={value}"])
