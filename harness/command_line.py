@@ -148,22 +148,26 @@ def _check_flag(name: str) -> None:
 
 
 def _combinations(overrides: list[str], multirun: bool) -> Iterable[list[str]]:
-    """Each run's overrides: the product of the sweeps, as Hydra's basic sweeper makes it."""
+    """Each run's overrides: the product of the sweeps, as Hydra's basic sweeper makes it.
+
+    Of a key that is given twice the last counts, at the place of the first.
+    """
     from itertools import product
 
-    choices = []
+    choices: dict[str, list[str]] = {}
     for text, override in zip(overrides, _parse(overrides), strict=True):
+        key = text.partition("=")[0]
         if not override.is_sweep_override():
-            choices.append([text])
+            choices[key] = [text]
         elif multirun:
-            choices.append([f"{text.partition('=')[0]}={value}" for value in _swept(override)])
+            choices[key] = [f"{key}={value}" for value in _swept(override)]
         else:
             raise ConfigError(
                 f"{text} is a sweep over several values",
                 slug="sweep-without-multirun",
                 do=f"python -m harness.train -m {text}",
             )
-    return [list(combination) for combination in product(*choices)]
+    return [list(combination) for combination in product(*choices.values())]
 
 
 def _swept(override: Any) -> list[str]:

@@ -62,12 +62,13 @@ def totals(training: TrainingPlan) -> Iterator[str]:
 
 def roofline(flops: float, moved: float) -> Iterator[str]:
     """The least time of the step on this machine, from measured peaks where there are any."""
-    from harness.measured import measured_rates
+    from harness.bench.peaks import cached_peaks
 
-    rates = measured_rates()
-    if rates is None:
+    peaks = cached_peaks()
+    if peaks is None:
         yield "roofline    not known: `harness bench peaks` measures this machine once"
         return
+    rates = peaks.best
     compute_ms = flops / rates.matmul_flops_per_s * 1e3
     memory_ms = moved / rates.copy_bytes_per_s * 1e3
     yield (

@@ -386,7 +386,7 @@ def _peak_flops_per_s(trainer: Trainer) -> float | None:
     """The matmul peak measured on this machine, or None: `harness bench peaks` measures it."""
     if trainer.home.device != "host":
         return None
-    from harness.measured import measured_rates
+    from harness.bench.peaks import cached_peaks
 
-    rates = measured_rates()
-    return rates.matmul_flops_per_s if rates else None
+    peaks = cached_peaks()
+    return peaks.best.matmul_flops_per_s if peaks else None

@@ -266,7 +266,8 @@ def ways_out(settings: TrainerSettings, needed: int, available: int, activations
     fixed = needed - activations
     found = []
     if fixed < available:
-        fits = max(1, B * (available - fixed) // max(1, activations))
+        # Half for the step, half for validation and samples, which the check may not have come to.
+        fits = max(1, B * (available - fixed) // max(1, 2 * activations))
         if fits < B:
             again = -(-B // fits) * micro
             found.append(

@@ -11,12 +11,7 @@ OPS = all_ops()
 KERNELS = all_wrong()
 
 
-def marked(kernel):
-    marks = [pytest.mark.xfail(reason=kernel.escapes)] if kernel.escapes else []
-    return pytest.param(kernel, id=kernel.name, marks=marks)
-
-
-@pytest.mark.parametrize("kernel", [marked(kernel) for kernel in KERNELS])
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
 def test_a_wrong_kernel_is_refused(kernel):
     stop_after = None if kernel.law == "memory" else 1
     verdict = judge_function(
@@ -32,9 +27,8 @@ def test_a_bug_is_called_subtle_if_a_comparison_in_the_style_of_llm_c_lets_it_th
 
 
 def test_there_are_at_least_fifty_wrong_kernels_and_fifteen_are_subtle():
-    refused = [kernel for kernel in KERNELS if not kernel.escapes]
-    assert len({kernel.name for kernel in refused}) == len(refused) >= 50
-    assert sum(kernel.subtle for kernel in refused) >= 15
+    assert len({kernel.name for kernel in KERNELS}) == len(KERNELS) >= 50
+    assert sum(kernel.subtle for kernel in KERNELS) >= 15
 
 
 def test_every_half_of_every_op_has_a_wrong_kernel():

@@ -1,6 +1,6 @@
 """Every command of the documentation runs as it is written, and shows what the page says it shows.
 
-A page is one session in an empty folder, from top to bottom. Comments that a reader does not see say
+The blocks of a page follow each other in an empty folder. Comments that a reader does not see say
 what the blocks are:
 
     <!-- file: NAME -->            the next block is this file; `NAME, added`: it is added to it

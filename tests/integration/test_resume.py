@@ -18,11 +18,8 @@ CHECKPOINT = 4
 def test_a_run_that_is_killed_at_random_moments_ends_as_if_it_was_not(train, small, workplace):
     settings = [
         *small,
-        "name=whole",
-        "steps=120",
-        "checkpoint_every=7",
-        "sample.every=50",
-        "sample.length=20",
+        *("name=whole", "steps=60", "checkpoint_every=4"),
+        *("sample.every=25", "sample.length=20"),
     ]
     whole = train(*settings, small=False)
     (workplace / "killed").mkdir()
@@ -32,7 +29,7 @@ def test_a_run_that_is_killed_at_random_moments_ends_as_if_it_was_not(train, sma
     rng.seed(seed)
     kills = 0
     for _ in range(20):
-        code = killed_after(rng.randrange(8, 30), settings, workplace / "killed")
+        code = killed_after(rng.randrange(10, 40), settings, workplace / "killed")
         if code == 0:
             break
         assert code == -signal.SIGKILL
@@ -41,7 +38,7 @@ def test_a_run_that_is_killed_at_random_moments_ends_as_if_it_was_not(train, sma
     (folder,) = (workplace / "killed" / "runs").glob("whole-*")
     assert _losses(folder) == _losses(whole.folder), f"seed {seed}"
     assert _samples(folder) == _samples(whole.folder)
-    assert _sha256(folder, 50) == _sha256(whole.folder, 50)
+    assert _sha256(folder, 60) == _sha256(whole.folder, 60)
 
 
 def killed_after(lines: int, settings: list[str], folder: Path) -> int:

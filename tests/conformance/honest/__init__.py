@@ -18,12 +18,11 @@ VARIANTS: list["Honest"] = []
 
 @dataclass(frozen=True)
 class Honest:
-    """A right kernel of a half-op. way: what is its own. refused: why it is, wrongly; empty if not."""
+    """A right kernel of a half-op, and what is its own about it."""
 
     hook: str
     way: str
     function: Callable[..., None]
-    refused: str = ""
 
     @property
     def name(self) -> str:
@@ -36,7 +35,7 @@ def honest(
     """Add the function below to the list, which stays usable as it is."""
 
     def add(function: Callable[..., None]) -> Callable[..., None]:
-        VARIANTS.append(Honest(hook, way, function, refused))
+        VARIANTS.append(Honest(hook, way, function))
         return function
 
     return add

@@ -8,8 +8,6 @@ GELU_C = np.float32(math.sqrt(2 / math.pi))
 GELU_A = np.float32(0.044715)
 HALF, ONE, TWO, THREE = np.float32([0.5, 1, 2, 3])
 
-TANH = "harness/ops/gelu.py: NumPy's float32 tanh is below 1 up to u = 10, not to 9.02"
-
 
 def inner(x):
     return GELU_C * (x + GELU_A * x**3)
@@ -43,7 +41,7 @@ def clamped(out_NF, x_NF):
     out_NF[...] = HALF * x_NF * (ONE + np.tanh(u))
 
 
-@honest("gelu_backward", "1 - tanh^2 as it stands", refused=TANH)
+@honest("gelu_backward", "1 - tanh^2 as it stands")
 def backward(dx_NF, dout_NF, x_NF):
     tanh = np.tanh(inner(x_NF))
     slope = HALF * (ONE + tanh) + HALF * x_NF * (ONE - tanh**2) * inner_slope(x_NF)
@@ -58,7 +56,7 @@ def with_cosh(dx_NF, dout_NF, x_NF):
     dx_NF[...] = dout_NF * slope
 
 
-@honest("gelu_backward", "by the logistic function s of 2u: s + 2 x s (1 - s) u'", refused=TANH)
+@honest("gelu_backward", "by the logistic function s of 2u: s + 2 x s (1 - s) u'")
 def logistic_backward(dx_NF, dout_NF, x_NF):
     with np.errstate(over="ignore"):
         s = ONE / (ONE + np.exp(-TWO * inner(x_NF)))

@@ -21,7 +21,7 @@ class Wrong:
 
     bug: in one line. subtle: whether a comparison in the style of llm.c lets it through (loose.py).
     law: of harness/conformance/laws.py, by which it must be refused where values cannot show it.
-    precision: that it is judged at. escapes: why the suite does not see it yet; empty if it does.
+    precision: that it is judged at.
     """
 
     hook: str
@@ -30,7 +30,6 @@ class Wrong:
     subtle: bool
     law: str = ""
     precision: str = "fp32"
-    escapes: str = ""
 
     @property
     def name(self) -> str:
@@ -40,7 +39,7 @@ class Wrong:
 def wrong(
     hook: str, bug: str, *, subtle: bool = False, **more: str
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add the function below to the list. more: law, precision, escapes."""
+    """Add the function below to the list. more: law, precision."""
 
     def add(function: Callable[..., None]) -> Callable[..., None]:
         KERNELS.append(Wrong(hook, bug, function, subtle, **more))

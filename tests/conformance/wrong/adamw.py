@@ -247,7 +247,6 @@ def betas_swapped(
     "adamw",
     "weight decay written down as 0.1, whatever is asked for",
     subtle=True,
-    escapes="no case has another value of a float setting than the op's example",
 )
 def decay_of_its_own(
     param_P, m_P, v_P, grad_P, lr_1, correction_2, clip_1, beta1, beta2, eps, weight_decay

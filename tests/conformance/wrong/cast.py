@@ -18,7 +18,6 @@ def truncates(out_P, x_P):
     "halves rounded up, not to even",
     subtle=True,
     precision="bf16",
-    escapes="half a place is within the tolerance, and no case has a tie",
 )
 def halves_up(out_P, x_P):
     bits_as_bf16(out_P, x_P.view(np.uint32) + np.uint32(0x8000))

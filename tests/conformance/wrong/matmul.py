@@ -35,7 +35,6 @@ def bias_always_there(out_NO, x_NI, weight_OI, bias_O):
     "matmul_forward",
     "the bias added by row wherever N == O",
     subtle=True,
-    escapes="no quick case has N == O; full ones have",
 )
 def bias_by_row_if_square(out_NO, x_NI, weight_OI, bias_O):
     matmul.forward(out_NO, x_NI, weight_OI, None)
@@ -120,7 +119,6 @@ def asks_the_reference(out_NO, x_NI, weight_OI, bias_O):
     "matmul_backward",
     "dbias summed over the wrong axis wherever N == O",
     subtle=True,
-    escapes="no quick case has N == O; full ones have",
 )
 def dbias_over_wrong_axis(dx_NI, dweight_OI, dbias_O, dout_NO, x_NI, weight_OI, accumulate):
     N, O = dout_NO.shape

@@ -53,6 +53,11 @@ def test_the_later_of_two_values_counts():
     assert command_line.compose(["steps=1", "steps=2"]).steps == 2
 
 
+def test_the_later_of_two_sweeps_over_a_key_counts():
+    runs = command_line.check(["-m", "seed=1,2", "steps=1", "seed=3,4,5"])
+    assert [run.seed for run in runs] == [3, 4, 5]
+
+
 def test_a_setting_may_repeat_another():
     assert command_line.compose(["backend=python", "name=${backend}"]).name == "python"
 
