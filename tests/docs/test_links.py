@@ -55,3 +55,11 @@ def test_every_python_block_of_the_tutorial_is_a_file_that_is_run():
     blocks = re.findall(r"^(.*)\n```python$", text, re.MULTILINE)
     assert len(blocks) >= 5
     assert all(before.startswith("<!-- file: ") for before in blocks)
+
+
+def test_the_files_that_the_architecture_names_are_there():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    diagram = text.partition("```text\n")[2].partition("```")[0]
+    named = set(re.findall(r"[\w/]+\.py|\w+/(?= )", diagram)) - {"mine.py", "/mine.py"}
+    assert len(named) > 10
+    assert not {name for name in named if not (ROOT / "harness" / name).exists()}
