@@ -347,11 +347,13 @@ def require(backend: Backend, hook: str, chosen_by: str, ops: OpTable) -> Callab
     """The function of a half-op, or an error that lists who has it."""
     if hook in backend:
         return backend.functions[hook]
+    # The schema's keys are the core's ops; Hydra adds others with a plus.
+    plus = "" if ops.op_of(hook).name in core_ops() else "+"
     raise OpNotImplemented(
         f"backend '{backend.name}' does not implement {hook} (chosen by {chosen_by})",
         slug="op-not-implemented",
         implemented_by=", ".join(who_implements(hook, ops)) or "none",
-        choose_one=f"ops.{hook}=NAME",
+        choose_one=f"{plus}ops.{hook}=NAME",
         or_write_it=f"{_short(ops.op_of(hook).file)} says what it must do",
     )
 

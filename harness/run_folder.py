@@ -128,7 +128,7 @@ def _check_name(name: str) -> None:
             f"not a name for a run: {name!r}",
             slug="run-name-invalid",
             expected="letters, digits, '.', '_' and '-', at most 100, and a letter or digit first",
-            do="run.name=tiny",
+            do="name=tiny",
         )
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from harness import cli, command_line
 from harness.config import model_of, schedule_of, trainer_settings
+from harness.data import Sequences
 from harness.models.gpt2 import build
 from harness.plugins import all_ops
 from harness.run import load_data
@@ -132,6 +133,19 @@ def test_a_step_with_lr_0_changes_nothing_and_validation_agrees_with_training(tr
         assert record["loss"] == pytest.approx(loss, rel=1e-6)
 
 
+def test_every_step_takes_the_next_sequences_until_all_were_taken(train):
+    """With lr 0: steps that are a whole epoch each agree, those that are a part of one do not."""
+    tokens = int(len(Path("text.txt").read_text()) * 0.9)
+    per_epoch = (tokens - 1) // 16
+    still = ["optimizer.lr=0", "steps=3"]
+    parts = train(*still, f"batch_size={per_epoch // 3}", "name=parts")
+    whole = train(*still, f"batch_size={per_epoch}", "name=whole")
+    assert len(set(_steps(parts.folder))) == 3
+    (folder,) = (f for f in whole.folders if f != parts.folder)
+    losses = [float.fromhex(loss) for loss in _steps(folder)]
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-6)
+
+
 def test_validation_and_samples_on_the_way_change_nothing_else(train):
     alone = train("steps=4")
     watched = train(
@@ -144,9 +158,10 @@ def test_validation_and_samples_on_the_way_change_nothing_else(train):
     assert _weights(first, 4) == _weights(second, 4)
 
 
-def test_samples_of_the_same_seed_are_the_same(train):
-    train("sample.every=1")
-    outcome = train("sample.every=1")
+def test_samples_of_the_same_seed_are_the_same_and_each_step_draws_its_own(train):
+    unchanged = ["sample.every=1", "optimizer.lr=0"]
+    train(*unchanged)
+    outcome = train(*unchanged)
     first, second = ([r for r in _records(f) if r["kind"] == "sample"] for f in outcome.folders)
     assert first == second and len({r["text"] for r in first}) == 3
 
@@ -232,12 +247,16 @@ def test_nan_stops_the_run_before_the_update_and_names_step_op_and_backend(train
 
 
 def test_nan_in_an_early_micro_batch_is_named_too(train, faulty):
-    file = faulty("gelu_forward", "out_NF.fill(float('nan'))", first=1, last=1)
-    counting = Path(file).read_text().replace("calls += 1", "calls = calls % 3 + 1")
-    Path(file).write_text(counting)  # the first of three micro-batches, whenever they run
-    outcome = train(f"ops.gelu_forward={file}", "gradient_accumulation=3")
+    """The op fails on the first of three sequences, whenever that one is given to it."""
+    counted = np.arange(3 * 16 + 1, dtype=np.int32)
+    first, second = (Sequences(counted, 16, seed=0).take(i, 1)[0][0, 0] for i in (0, 1))
+    assert first != second
+    statement = f"out_BTC.fill(float('nan') if tokens_BT[0, 0] == {first} else 1.0)"
+    file = faulty("embedding_forward", statement, first=1)
+    changes = ["data=counting", "batch_size=1", "gradient_accumulation=3"]
+    outcome = train(f"ops.embedding_forward={file}", *changes)
     assert outcome.code == 6
-    assert re.search(r"first op +gelu_forward of ", outcome.err)
+    assert re.search(r"first op +embedding_forward of ", outcome.err)
 
 
 def test_a_step_that_is_not_finite_can_be_skipped(train, faulty):

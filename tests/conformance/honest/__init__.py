@@ -1,17 +1,24 @@
 """Honest kernels: right, each in another way, so that each rounds differently. All must be accepted.
 
-    judge_function(kernel.function, kernel.hook, ops)        for kernel in all_honest()
+    judge_function(kernel.function, kernel.hook, ops, waive=TEMPORARIES)     for kernel in all_honest()
 
 Each file begins with the plain kernels of its op, which `tests/conformance/wrong` breaks.
 """
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from harness.conformance.cases import Case, drawn_case
+from harness.contract import OpTable
+
+# They are written to be read: each expression takes an array, which a kernel in a step may not.
+TEMPORARIES = ("memory",)
 
 VARIANTS: list["Honest"] = []
 
@@ -48,9 +55,14 @@ def all_honest() -> list[Honest]:
     return sorted(VARIANTS, key=lambda kernel: kernel.name)
 
 
-def refusals(verdict: Any) -> list[Any]:
-    """The failures of a verdict, without the temporaries that plain expressions take."""
-    return [failure for failure in verdict.failures if failure.law != "memory"]
+def drawn_cases(ops: OpTable, hook: str, count: int, seed: int = 0) -> list[Case]:
+    """Cases of any shape, style, data, None and setting: the same for every variant of a hook."""
+    rng = np.random.default_rng([seed, zlib.crc32(hook.encode())])
+
+    def choose(among: Sequence[Any]) -> Any:
+        return among[int(rng.integers(len(among)))]
+
+    return [drawn_case(ops.op_of(hook), hook, "fp32", choose) for _ in range(count)]
 
 
 def put(buffer: np.ndarray | None, value: np.ndarray, accumulate: bool = False) -> None:

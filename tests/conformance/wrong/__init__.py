@@ -3,14 +3,13 @@
     judge_function(kernel.function, kernel.hook, ops).passed      must be False, for all of all_wrong()
 
 Most begin from an honest kernel of `tests/conformance/honest`, so that what is left here is the bug.
-They take temporaries, as honest ones there do; that alone is not what they are refused for.
+They take temporaries, as honest ones there do; only where that is the bug is the law of memory asked.
 """
 
 import importlib
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 KERNELS: list["Wrong"] = []
 
@@ -32,6 +31,11 @@ class Wrong:
     precision: str = "fp32"
 
     @property
+    def waived(self) -> tuple[str, ...]:
+        """The laws that are not asked of it."""
+        return () if self.law == "memory" else ("memory",)
+
+    @property
     def name(self) -> str:
         return f"{self.hook}-{self.function.__name__.strip('_')}"
 
@@ -46,13 +50,6 @@ def wrong(
         return function
 
     return add
-
-
-def refusals(verdict: Any, kernel: Wrong) -> list[Any]:
-    """The failures of a verdict that are the bug's own: all but the temporaries that are the house's."""
-    if kernel.law:
-        return [failure for failure in verdict.failures if failure.law == kernel.law]
-    return [failure for failure in verdict.failures if failure.law != "memory"]
 
 
 def all_wrong() -> list[Wrong]:

@@ -19,6 +19,11 @@ def difference(first, second):
     return max(np.abs(first[name] - second[name]).max() for name in first)
 
 
+def test_initial_weights_follow_the_seed_alone(make_trainer):
+    first, again, other = (weights(make_trainer(seed=seed)) for seed in (1, 1, 2))
+    assert difference(first, again) == 0 and difference(first, other) > 0.01
+
+
 @pytest.mark.parametrize("backend", ["reference", "numpy"])
 def test_k_micro_batches_equal_one_k_times_as_large(make_trainer, batch, backend):
     x_BT, y_BT = batch
