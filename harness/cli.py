@@ -120,7 +120,7 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 def _config(arguments: argparse.Namespace) -> int:
     from harness import command_line
-    from harness.run import config_text
+    from harness.config import config_text
 
     (config,) = command_line.check(arguments.overrides)
     print(config_text(config), end="")

@@ -4,7 +4,7 @@ Every key that the command line may set is a field below; the keys of `ops` and 
 made from the contract: `every_op`, each op, each half.
 """
 
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import asdict, dataclass, field, make_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -194,6 +194,19 @@ def schedule_of(run: RunConfig) -> Schedule:
         decay=schedule.decay,
         final_fraction=schedule.final_fraction,
     )
+
+
+def config_record(run: RunConfig) -> dict[str, Any]:
+    """A run's configuration as plain data, with the ops of plugins that `+` added."""
+    open_sections = {name: dict(_items(getattr(run, name))) for name in ("ops", "precision_of")}
+    return {**asdict(run), **open_sections}
+
+
+def config_text(run: RunConfig) -> str:
+    """A run's configuration as YAML, every value resolved."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(config_record(run)))
 
 
 def _items(section: Any) -> list[tuple[str, Any]]:

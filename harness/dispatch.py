@@ -105,7 +105,7 @@ class Dispatch:
         halves of it, or where the configuration names the fused op itself; so overriding a part always
         takes effect. Raises ConfigError where both the fused op and a part are named, and differ.
         """
-        if self._choices.get(op.name) == EXPAND:
+        if self._choices.get(op.name) == EXPAND and not any(h in self._choices for h in op.hooks):
             return f"ops.{op.name}=expand"
         named = any(key in self._choices for key in (op.name, *op.hooks))
         chosen = {self._choices[self.key_for(hook)] for hook in op.hooks}

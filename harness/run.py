@@ -1,8 +1,6 @@
 """One training run from its configuration to its last checkpoint: the loop, and what surrounds it."""
 
 import dataclasses
-import hashlib
-import json
 import time
 from collections.abc import Iterator
 from itertools import takewhile
@@ -11,25 +9,26 @@ from typing import Any
 
 import numpy as np
 
-from harness import checkpoint, run_folder
-from harness.config import RunConfig, model_of, schedule_of, sequence_length, trainer_settings
+from harness import checkpoint, resume, run_folder
+from harness.config import (
+    RunConfig,
+    config_record,
+    config_text,
+    model_of,
+    schedule_of,
+    sequence_length,
+    trainer_settings,
+)
 from harness.data import Dataset, Sequences, load, ngram_losses, require
-from harness.errors import CheckpointError
 from harness.memory_need import MemoryNeed
 from harness.metrics import MetricsFile
 from harness.plugins import all_ops
 from harness.progress import Reporter, StepRecord
+from harness.resume import shown
 from harness.run_lock import locked
 from harness.sampling import generate, stream
 from harness.signals import StopRequest
 from harness.trainer import StepResult, Trainer
-
-
-def config_text(run: RunConfig) -> str:
-    """A run's configuration as YAML, every value resolved."""
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_yaml(OmegaConf.structured(run))
 
 
 def load_data(run: RunConfig) -> Dataset:
@@ -63,11 +62,12 @@ class Run:
         self.schedule = schedule_of(config)
         self.sequences = Sequences(self.data.train, self.T, config.seed)
         self.step = 0
-        self._ignored: list[str] = []
+        self._fingerprint = resume.fingerprint(config, self.model, self.data.sha256)
         self._prompt = self._encoded_prompt()
         # What validation and samples need is taken now: not enough memory is an error of the start.
         self._validation = self._validation_sequences()
         self._validator = self._sampler = None
+        self._validated_tokens = 0
         if self._validation:
             self._validator = self.trainer.another(self._validation_batch, self.T)
         if self._prompt:
@@ -78,9 +78,9 @@ class Run:
 
     def execute(self) -> int:
         """Train to the last step, or to the step in which a signal arrives. Returns the exit code."""
-        found = self._find_checkpoint()
+        found, self._ignored = resume.find(self.config)
         if found:
-            self._check_fits(found)
+            resume.check_fits(found, self._fingerprint)
         self.folder = found.path.parents[1] if found else self._new_folder()
         with (
             locked(self.folder),
@@ -106,7 +106,7 @@ class Run:
                 )
                 return self.stop.exit_code or 0
             total_s = time.perf_counter() - started
-            self.reporter.line(f"done in {total_s:.1f} s; run folder {_shown(self.folder)}")
+            self.reporter.line(f"done in {total_s:.1f} s; run folder {shown(self.folder)}")
         return 0
 
     def _one_step(self, started: float, first: int) -> None:
@@ -157,7 +157,9 @@ class Run:
             self._save()
 
     def _finish(self) -> None:
-        loss = self._validate(None)
+        # No longer than training was: a few steps are not followed by minutes of validation.
+        batches = max(self.config.validation_batches or 0, self.config.steps)
+        loss = self._validate(batches)
         if self.stop.signal is None and self.config.sample.every:
             self._sample()
         if self.stop.signal is None and self.config.baselines:
@@ -183,7 +185,7 @@ class Run:
         for step in plan.copies:
             say(f"copy      {step.views[0].version} -> {step.views[1].version.device}")
         say(f"memory    {memory / 2**20:,.1f} MiB planned")
-        say(f"run       {_shown(self.folder)}")
+        say(f"run       {shown(self.folder)}")
         for line in self._ignored:
             say(line)
 
@@ -210,9 +212,10 @@ class Run:
         loss = self.trainer.mean_loss(self._validator, self._validation_batches(count, B))
         if self.stop.signal is not None:
             return None
+        self._validated_tokens = count * B * self.T
         self.metrics.write({"kind": "validation", "step": self.step, "loss": loss})
         self.reporter.line(
-            f"validation  step {self.step}  loss {loss:.4f}  ({count * B * self.T:,} tokens)"
+            f"validation  step {self.step}  loss {loss:.4f}  ({self._validated_tokens:,} tokens)"
         )
         return loss
 
@@ -251,10 +254,11 @@ class Run:
         self.reporter.line(f"sample  step {self.step}\n" + _indented(text))
 
     def _compare(self, loss: float | None) -> None:
-        """The final loss beside what counting alone reaches on the same split."""
+        """The final loss beside what counting alone reaches on the same tokens."""
         if loss is None:
             return
-        counted = ngram_losses(self.data.train, self.data.validation, self.data.vocab_size)
+        validation = self.data.validation[: self._validated_tokens + 1]
+        counted = ngram_losses(self.data.train, validation, self.data.vocab_size)
         losses = {**counted, "this model": loss}
         self.metrics.write({"kind": "baselines", "step": self.step, **losses})
         self.reporter.line("validation loss, nats per token")
@@ -265,9 +269,7 @@ class Run:
 
     def _new_folder(self) -> Path:
         folder = run_folder.create(Path(self.config.runs_dir), self.config.name)
-        run_folder.write_config(
-            folder, json.dumps(dataclasses.asdict(self.config), indent=2) + "\n"
-        )
+        run_folder.write_config(folder, config_text(self.config))
         run_folder.write_versions(folder)
         trainer = self.trainer
         record = {
@@ -285,78 +287,21 @@ class Run:
             self.folder / "checkpoints",
             self.step,
             self.trainer.state(),
-            {**self._fingerprint(), "updates": self.trainer.optimizer.t, **self._facts()},
+            {
+                "fingerprint": self._fingerprint,
+                "updates": self.trainer.optimizer.t,
+                "tokenizer": self.data.tokenizer.to_dict(),
+                "config": config_record(self.config),
+            },
             self.config.keep_checkpoints,
         )
-
-    def _facts(self) -> dict[str, Any]:
-        return {
-            "model": dataclasses.asdict(self.model),
-            "tokenizer": self.data.tokenizer.to_dict(),
-            "config": dataclasses.asdict(self.config),
-        }
-
-    def _fingerprint(self) -> dict[str, Any]:
-        """What a run that goes on bit for bit must have in common with the one it continues."""
-        config = self.config
-        optimizer = json.dumps(dataclasses.asdict(config.optimizer), sort_keys=True)
-        model = json.dumps(dataclasses.asdict(self.model), sort_keys=True)
-        return {
-            "data sha256": self.data.sha256,
-            "model sha256": hashlib.sha256(model.encode()).hexdigest(),
-            "optimizer sha256": hashlib.sha256(optimizer.encode()).hexdigest(),
-            "seed": config.seed,
-            "sequences per step": config.batch_size * config.gradient_accumulation,
-            "sequence_length": self.T,
-        }
-
-    def _find_checkpoint(self) -> checkpoint.Checkpoint | None:
-        resume = self.config.resume
-        if resume == "never":
-            return None
-        if resume == "auto":
-            newest = run_folder.find_newest(Path(self.config.runs_dir), self.config.name)
-            if newest is None:
-                return None
-            folder = newest
-        else:
-            folder = Path(resume).expanduser()
-            if not folder.is_dir():
-                raise CheckpointError(
-                    f"there is no run to resume from: {resume}",
-                    slug="run-missing",
-                    do="resume=auto, or the folder of a run",
-                )
-        found, ignored = checkpoint.newest(folder / "checkpoints")
-        self._ignored = [f"ignored   {_shown(path)}: {reason}" for path, reason in ignored]
-        if found is None and resume != "auto":
-            raise CheckpointError(
-                f"the run has no checkpoint: {resume}",
-                slug="run-without-checkpoint",
-                where=_shown(folder / "checkpoints"),
-                do="resume=never starts anew",
-            )
-        return found
-
-    def _check_fits(self, found: checkpoint.Checkpoint) -> None:
-        for name, value in self._fingerprint().items():
-            if found.state.get(name) != value:
-                raise CheckpointError(
-                    f"the run cannot go on from this checkpoint: {name} differs",
-                    slug="resume-misfit",
-                    where=_shown(found.path),
-                    expected=found.state.get(name),
-                    found=value,
-                    do="the configuration that it was written by (config.yaml beside it), "
-                    "or resume=never",
-                )
 
     def _resume(self, found: checkpoint.Checkpoint) -> None:
         tensors = {group: found.tensors(group) for group in found.groups}
         self.trainer.restore(tensors, updates=found.state["updates"])
         self.step = found.step
         self.metrics.truncate_after(found.step)
-        self.reporter.line(f"resumed   after step {found.step} from {_shown(found.path)}")
+        self.reporter.line(f"resumed   after step {found.step} from {shown(found.path)}")
 
 
 def _due(step: int, every: int) -> bool:
@@ -372,14 +317,6 @@ def _indented(text: str) -> str:
     lines = text.replace("\r", "\n").split("\n")
     shown = ("".join(c if c.isprintable() or c == "\t" else "·" for c in line) for line in lines)
     return "\n".join(f"  | {line}" for line in shown)
-
-
-def _shown(path: Path) -> str:
-    """A path as the user would type it."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
 
 
 def _peak_flops_per_s(trainer: Trainer) -> float | None:

@@ -44,7 +44,7 @@ def check_source(source: str, path: str | None) -> None:
         raise ConfigError(
             f"no data source is called {source!r}",
             slug="source-unknown",
-            there_is=", ".join(SOURCES),
+            there_is=", ".join((*SOURCES, "counting")),
             do=f"data.source={near[0]}" if near else "data.source=NAME",
         )
     if source == "stdlib" and path is not None:

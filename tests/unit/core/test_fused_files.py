@@ -6,7 +6,7 @@ from harness.dispatch import Dispatch
 from harness.errors import ConfigError, OpNotImplemented
 from harness.plugins import all_ops
 
-KERNEL = '''
+KERNEL = """
 from harness import hookimpl
 from harness.ops import residual_layernorm as op
 
@@ -20,7 +20,7 @@ def residual_layernorm_forward(
     results = op.reference_forward(a_NC, b_NC, weight_C, bias_C, eps)
     for buffer, result in zip((sum_NC, out_NC, mean_N, rstd_N), results):
         buffer[...] = result
-'''
+"""
 
 
 @pytest.fixture
@@ -54,3 +54,16 @@ def test_naming_the_fused_op_and_one_of_its_parts_is_a_conflict(kernel):
     choices = {"every_op": "numpy", "residual_layernorm": kernel, "layernorm": "python"}
     with pytest.raises(ConfigError, match="disagree"):
         Dispatch(ops, choices).expansion(ops["residual_layernorm"])
+
+
+def test_a_half_that_is_named_wins_over_expand(kernel):
+    ops = all_ops()
+    choices = {
+        "every_op": "numpy",
+        "residual_layernorm": "expand",
+        "residual_layernorm_forward": kernel,
+    }
+    dispatch = Dispatch(ops, choices)
+    assert dispatch.expansion(ops["residual_layernorm"]) is None
+    assert dispatch.choose("residual_layernorm_forward").backend.name == kernel
+    assert dispatch.choose("residual_layernorm_backward").backend.name == "numpy"
