@@ -2,7 +2,7 @@
 
     python -m experiments.conformance_strength [wrong] [honest] [mutants] [--cases N] [--limit N]
 
-Runs the parts that are named, or all three, writes a JSON file for each, and renews the tables in README.md.
+Runs the parts that are named, or all three; writes a JSON file for each, and the tables in README.md.
 """
 
 import argparse

@@ -57,5 +57,6 @@ def test_ops_and_precisions_reach_the_trainer():
     run = command_line.compose(["ops.attention=python", "precision_of.layernorm=bf16"])
     settings = trainer_settings(run, model_of(run, 256))
     chosen = {op: backend for op, backend in settings.ops.items() if backend is not None}
+    assert chosen.pop("matmul_cross_entropy") == "expand"  # conf/ops/default.yaml
     assert chosen == {"every_op": "numpy", "attention": "python"}
     assert precision_of(run).of("layernorm") == "bf16" and precision_of(run).of("matmul") == "fp32"
