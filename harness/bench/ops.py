@@ -14,7 +14,7 @@ from harness.bench.cases import EXCUSED, Bound, Case, Shape, make_case, matrix
 from harness.bench.machine import load_average
 from harness.bench.peaks import Peaks
 from harness.bench.peaks import peaks as measured_peaks
-from harness.bench.report import Row, as_json, as_markdown, as_text, duration, write
+from harness.bench.report import Row, as_json, as_markdown, as_text, duration, shown, write
 from harness.bench.roofline import score, work_of
 from harness.bench.timing import Timing, interleave, once, rounds_within
 from harness.contract import Half, Op, OpTable
@@ -138,7 +138,7 @@ def _checked(row: Row, backend: Backend, case: Case, ready: dict[str, Bound]) ->
     except Exception as wrong:
         return replace(row, status="refused", reason=one_line(wrong))
     ready[row.backend] = bound
-    where = backend.where(case.half.name)
+    where = shown(backend.where(case.half.name))
     return replace(row, error=error, source=backend.source, where=where)
 
 
@@ -189,8 +189,8 @@ def one_line(error: BaseException) -> str:
 
 def progress_line(rows: Sequence[Row]) -> str:
     """A case as soon as it is done: its group, and each backend's median or status."""
-    shown = [
+    parts = [
         f"{row.backend} {duration(row.timing.median_s) if row.timing else row.status}"
         for row in rows
     ]
-    return f"{rows[0].group}: " + ", ".join(shown)
+    return f"{rows[0].group}: " + ", ".join(parts)

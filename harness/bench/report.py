@@ -1,6 +1,7 @@
 """Show what was measured: one table, as text, Markdown or JSON, with what was not measured and why."""
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -181,6 +182,12 @@ def write(stem: Path, record: dict[str, Any], markdown: str) -> tuple[Path, Path
             reason=error,
         ) from error
     return json_file, markdown_file
+
+
+def shown(where: str) -> str:
+    """A `file:line` as the user would type it: relative where it lies below the current folder."""
+    here = str(Path.cwd()) + os.sep
+    return where.removeprefix(here)
 
 
 def duration(seconds: float) -> str:

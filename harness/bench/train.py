@@ -380,14 +380,17 @@ class Result:
         return self.contest.tokens_per_step / self.timings[name].median_s
 
     def lines(self) -> list[str]:
-        text = ["", f"{'step':<16}{'median':>9}{'p10':>9}{'p90':>9}{'tokens/s':>11}"
+        width = 2 + max(map(len, [*self.timings, *self.contest.absent]))
+        text = ["", f"{'step':<{width}}{'median':>9}{'p10':>9}{'p90':>9}{'tokens/s':>11}"
                 f"  times {self.first} (p10 to p90)"]  # fmt: skip
         for name, t in self.timings.items():
             text.append(
-                f"{name:<16}{duration(t.median_s):>9}{duration(t.p10_s):>9}{duration(t.p90_s):>9}"
+                f"{name:<{width}}{duration(t.median_s):>9}{duration(t.p10_s):>9}{duration(t.p90_s):>9}"
                 f"{self.tokens_per_s(name):>11,.0f}  {self.ratio(name)}"
             )
-        text += [f"{name:<16}not run ({reason})" for name, reason in self.contest.absent.items()]
+        text += [
+            f"{name:<{width}}not run ({reason})" for name, reason in self.contest.absent.items()
+        ]
         text.append("")
         for name, difference in self.differences.items():
             if name == self.first:

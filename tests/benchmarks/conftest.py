@@ -14,7 +14,7 @@ import pytest
 from harness.bench.cases import Bound, make_case
 from harness.bench.ops import finished, load_all, one_line, reason_not_to_run
 from harness.bench.peaks import peaks as measured_peaks
-from harness.bench.report import Row, as_json, as_markdown, as_text, write
+from harness.bench.report import Row, as_json, as_markdown, as_text, shown, write
 from harness.plugins import all_ops
 
 FOLDER = Path(__file__).parent
@@ -84,7 +84,7 @@ def checked_call(case_maker, backend_name, backends, rows, peaks):
         raise
     row = replace(
         row, status="timed", reason="", error=error, source=backend.source,
-        where=backend.where(half.name),
+        where=shown(backend.where(half.name)),
     )  # fmt: skip
 
     def done(timing):
