@@ -110,8 +110,13 @@ def _nodes(statement: ast.stmt) -> Iterator[ast.AST]:
         node = waiting.pop()
         if hasattr(node, "lineno"):
             yield node
-        children = [c for c in ast.iter_child_nodes(node) if not isinstance(c, ast.stmt)]
+        children = [c for c in ast.iter_child_nodes(node) if not _is_left_alone(c)]
         waiting += reversed(children)
+
+
+def _is_left_alone(node: ast.AST) -> bool:
+    """Statements are places of their own; `strict=True` is a check, on which no result depends."""
+    return isinstance(node, ast.stmt) or (isinstance(node, ast.keyword) and node.arg == "strict")
 
 
 def _changes(host: ast.stmt, node: Any) -> Iterator[Change]:

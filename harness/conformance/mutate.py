@@ -17,7 +17,7 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib.machinery import ModuleSpec
@@ -32,7 +32,7 @@ from harness.conformance.cases import Case, elements_of
 from harness.conformance.judge import judge
 from harness.conformance.mutants import Mutation, mutate, mutations_of
 from harness.conformance.report import machine
-from harness.contract import Op, OpTable
+from harness.contract import Half, Op, OpTable
 from harness.errors import NumericsError, PluginError
 from harness.plugins import Backend, all_ops, check, installed, load
 
@@ -44,6 +44,7 @@ CASE_S = 10.0
 MUTANT_S = 180.0
 # Elements of a large case: several times what a core's own cache holds, and half a second in float64.
 LARGE_ELEMENTS = 1_500_000
+FLAT_RUN = 5_000_011
 # A mutant that allocates without end is stopped before the machine is.
 MOST_BYTES = 8 << 30
 
@@ -157,8 +158,8 @@ def _hooks_of_files(
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
     """For each file the hooks for large cases, and all those that it has a part in.
 
-    The second are its own, then those of the files that use it. Large cases are for its own alone, or
-    for one of each file that uses it, the backward.
+    The second are its own, then those of the files that use it; large cases are for its own, and for
+    one of each file that uses it, the backward.
     """
     uses = {name: _imported(source, package) & set(files) for name, source in files.items()}
     own = {
@@ -176,7 +177,10 @@ def _hooks_of_files(
 
     users = {name: [other for other in files if reaches(other, name)] for name in files}
     hooks = {name: own[name] + tuple(h for u in users[name] for h in own[u]) for name in files}
-    large = {name: own[name] or tuple(own[u][-1] for u in users[name] if own[u]) for name in files}
+    large = {
+        name: own[name] + tuple(own[user][-1] for user in users[name] if own[user])
+        for name in files
+    }
     return large, hooks
 
 
@@ -358,20 +362,31 @@ def _refused(
 
 
 def large_cases(op: Op, hook: str, precision: str) -> list[Case]:
-    """The op's first GPT-2 shape with the longest letters, or the shortest, halved until it is light."""
+    """The op's GPT-2 shapes, the first and the last, made as light as a case may be; two styles each.
+
+    Once the longest letters are halved, once the shortest. A flat run is long instead: such kernels
+    share their work among threads from some millions of numbers on.
+    """
     half = op.half(hook)
     found: dict[str, Case] = {}
-    for choose in (max, min):
-        dims = dict(op.shapes[0])
-        while elements_of(half, dims) > LARGE_ELEMENTS:
-            sizes = {b: math.prod(half.signature.shape_of(b, dims)) for b in half.signature.buffers}
-            largest = max(sizes, key=lambda buffer: sizes[buffer])
-            letters = [letter for letter in largest.dims if dims.get(letter, 0) > 8]
-            dims[choose(letters, key=lambda letter: dims[letter])] //= 2
-        case = Case(hook, tuple(dims.items()), precision=precision)
-        added = [replace(case, accumulate=True)] if "accumulate" in half.signature else []
-        found |= {c.id: c for c in (case, *added)}
+    for shape, choose in itertools.product((op.shapes[0], op.shapes[-1]), (max, min)):
+        dims = {"P": FLAT_RUN} if set(shape) == {"P"} else _lighter(half, shape, choose)
+        for style, add in itertools.product(("normal", "offset"), (False, True)):
+            if "accumulate" in half.signature or not add:
+                case = Case(hook, tuple(dims.items()), style, 0, precision, add)
+                found[case.id] = case
     return list(found.values())
+
+
+def _lighter(half: Half, shape: Mapping[str, int], choose: Callable[..., str]) -> dict[str, int]:
+    """The shape with letters of its largest buffer halved, one after another, as `choose` says."""
+    dims = dict(shape)
+    while elements_of(half, dims) > LARGE_ELEMENTS:
+        sizes = {b: math.prod(half.signature.shape_of(b, dims)) for b in half.signature.buffers}
+        largest = max(sizes, key=lambda buffer: sizes[buffer])
+        letters = [letter for letter in largest.dims if dims.get(letter, 0) > 8]
+        dims[choose(letters, key=lambda letter: dims[letter])] //= 2
+    return dims
 
 
 class Replaced(importlib.abc.MetaPathFinder, importlib.abc.Loader):

@@ -1,11 +1,11 @@
 """`-m` runs every combination; a job that fails stops no other."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def sweep(workplace, small):
 def runs() -> list[dict]:
     """The configuration of each run, in the order they were made."""
     made = sorted(Path("runs").glob("*/run.json"), key=lambda path: path.stat().st_mtime_ns)
-    return [json.loads((path.parent / "config.yaml").read_text()) for path in made]
+    return [OmegaConf.to_container(OmegaConf.load(path.parent / "config.yaml")) for path in made]
 
 
 def test_a_job_that_fails_stops_no_other(sweep, small):

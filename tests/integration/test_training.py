@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from harness import cli, command_line
 from harness.config import model_of, schedule_of, trainer_settings
@@ -110,7 +111,7 @@ def test_the_run_folder_says_what_ran(train):
     outcome = train("ops.attention=python", "steps=2")
     folder = outcome.folder
     resolved = json.loads((folder / "resolved.json").read_text())
-    config = json.loads((folder / "config.yaml").read_text())
+    config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
     versions = json.loads((folder / "versions.json").read_text())
     data = load_data(command_line.compose(["data=text", "data.path=text.txt", "model=micro"]))
     assert config["steps"] == 2 and config["ops"]["attention"] == "python"
