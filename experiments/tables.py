@@ -29,8 +29,8 @@ def first_run() -> str:
     rows = [f"| {name} | {loss:.3f} |" for name, loss in losses.items()]
     return "\n".join(
         [
-            f"`python -m harness.train` on {_cpu(found)}: first step after {found['first_step_s']:.1f} s, "
-            f"done after {found['total_s']:.0f} s ({found['steps']:,} steps, median "
+            f"`python -m harness.train` on {_cpu(found)}: first step after "
+            f"{found['first_step_s']:.1f} s, done after {found['total_s']:.0f} s ({found['steps']:,} steps, median "
             f"{found['median_step_ms']:.1f} ms). Validation loss beside counting, on the same split:",
             "",
             "| | nats per byte |",
@@ -46,24 +46,82 @@ def train_speed() -> str:
         "tiny": "4 layers, C=128, B=12, T=64",
     }
     kernels = {"native": "not set", "haswell": "Haswell"}
+    alone = record("train_speed/alone.json")
     lines = [
         "A whole training step (forward, backward, AdamW), float32, two threads on either side, no "
-        "clipping, in turns within one process; medians:",
+        "clipping; medians. Above 1, NumPy is faster than eager PyTorch. In turns: both in one process, "
+        "interleaved. Alone: each in processes of its own.",
         "",
-        "| step | `OPENBLAS_CORETYPE` | `backend=numpy` | PyTorch eager | ratio (p10 to p90) | outside ops |",
-        "|---|---|---|---|---|---|",
+        "| step | `OPENBLAS_CORETYPE` | in turns: numpy | PyTorch | ratio (p10 to p90) "
+        "| alone: numpy | PyTorch | ratio | outside ops |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for size, title in sizes.items():
         for kernel, said in kernels.items():
             found = record(f"train_speed/{size}_{kernel}.json")
             ours, torch = found["contestants"]["numpy"], found["contestants"]["torch"]
             ratio = torch["times_first"]
+            apart = alone[f"{size}_{kernel}"]
             outside = found["waterfalls"][0]["outside_share"]
-            lines.append(
-                f"| {title} | {said} | {1e3 * ours['median_s']:.1f} ms | {1e3 * torch['median_s']:.1f} ms "
-                f"| {ratio['value']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f}) | {100 * outside:.1f} % |"
-            )
+            cells = [
+                title,
+                said,
+                f"{1e3 * ours['median_s']:.1f} ms",
+                f"{1e3 * torch['median_s']:.1f} ms",
+                f"**{ratio['value']:.2f}** ({ratio['low']:.2f} to {ratio['high']:.2f})",
+                f"{1e3 * apart['numpy']:.1f} ms",
+                f"{1e3 * apart['torch']:.1f} ms",
+                f"**{apart['torch'] / apart['numpy']:.2f}**",
+                f"{100 * outside:.1f} %",
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def conformance() -> str:
+    wrong, honest = (
+        record("conformance_strength/wrong.json"),
+        record("conformance_strength/honest.json"),
+    )
+    mutants = record("conformance_strength/mutants.json")
+    count = wrong["count"]
+    rows = [f"| {policy} | {caught} of {count} |" for policy, caught in wrong["caught"].items()]
+    share = 100 * mutants["killed"] / mutants["mutants"]
+    return "\n".join(
+        [
+            "How strict the conformance suite is: deliberately wrong kernels that each policy refuses.",
+            "",
+            "| policy | wrong kernels refused |",
+            "|---|---|",
+            *rows,
+            "",
+            f"Honest kernels: {honest['variants_count']} variants, {honest['cases']:,} drawn cases, "
+            f"{honest['refused']} refused. Automatic mutants of the NumPy backend: "
+            f"{mutants['killed']} of {mutants['mutants']} killed ({share:.1f} %); each survivor is explained in "
+            "[survivors.md](experiments/conformance_strength/survivors.md).",
+        ]
+    )
+
+
+def matmul() -> str:
+    rows = [
+        row
+        for row in record("op_benchmarks/ops.json")["rows"]
+        if row["half"] == "matmul_forward" and set(row["shape"].split()) == {"N64", "I256", "O512"}
+    ]
+    medians = {row["backend"]: row["timing"]["median_s"] for row in rows}
+    ratio = medians["python"] / medians["numpy"]
+    return "\n".join(
+        [
+            "What a library is worth: one matmul, (64, 256) x (512, 256) transposed, one thread. "
+            "All ops: [experiments/op_benchmarks](experiments/op_benchmarks/ops.md).",
+            "",
+            "| backend | median | |",
+            "|---|---|---|",
+            f"| `python` | {1e3 * medians['python']:.0f} ms | 1 |",
+            f"| `numpy` | {1e3 * medians['numpy']:.2f} ms | {ratio:,.0f} times faster |",
+        ]
+    )
 
 
 def _cpu(found: Any) -> str:
@@ -74,6 +132,8 @@ def _cpu(found: Any) -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "first_run": first_run,
     "train_speed": train_speed,
+    "conformance": conformance,
+    "matmul": matmul,
 }
 
 
@@ -81,10 +141,16 @@ def filled(text: str) -> str:
     """The README with every table as the records say."""
     for name, table in TABLES.items():
         block = re.compile(rf"(<!-- table: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        text, count = block.subn(lambda m, made=table(): f"{m[1]}{made}\n{m[2]}", text)
+        made = table()
+        text, count = block.subn(rf"\g<1>{_escaped(made)}\n\g<2>", text)
         if count != 1:
             raise SystemExit(f"README.md has {count} places for the table {name}")
     return text
+
+
+def _escaped(text: str) -> str:
+    """Text as a replacement that stands for itself."""
+    return text.replace("\\", r"\\")
 
 
 def main() -> int:

@@ -1,6 +1,6 @@
 """Run `python -m harness.train` as a newcomer does, and record what it took.
 
-    python -m experiments.first_run [--name NAME]
+python -m experiments.first_run [--name NAME]
 """
 
 import argparse

@@ -358,20 +358,26 @@ def _refused(
         )
     except SystemExit as error:
         return f"SystemExit: {error}"
-    return "".join(f"{f.law}: {f.case.id}" for f in verdict.failures[:1])
+    return "".join(f"{f.law}: {f.case.id}: {f.what}" for f in verdict.failures[:1])
 
 
 def large_cases(op: Op, hook: str, precision: str) -> list[Case]:
-    """The op's GPT-2 shapes, the first and the last, made as light as a case may be; two styles each.
+    """The op's GPT-2 shapes, the first and the last, made as light as a case may be.
 
-    Once the longest letters are halved, once the shortest. A flat run is long instead: such kernels
-    share their work among threads from some millions of numbers on.
+    Once the longest letters are halved, once the shortest, and then with hard data too. A flat run is
+    long instead: such kernels share their work among threads from some millions of numbers on.
     """
     half = op.half(hook)
     found: dict[str, Case] = {}
-    for shape, choose in itertools.product((op.shapes[0], op.shapes[-1]), (max, min)):
+    first, last = op.shapes[0], op.shapes[-1]
+    for shape, choose, style in (
+        (first, max, "normal"),
+        (first, min, "normal"),
+        (first, min, "offset"),
+        (last, max, "normal"),
+    ):
         dims = {"P": FLAT_RUN} if set(shape) == {"P"} else _lighter(half, shape, choose)
-        for style, add in itertools.product(("normal", "offset"), (False, True)):
+        for add in (False, True):
             if "accumulate" in half.signature or not add:
                 case = Case(hook, tuple(dims.items()), style, 0, precision, add)
                 found[case.id] = case
