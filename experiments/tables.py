@@ -30,8 +30,8 @@ def first_run() -> str:
     return "\n".join(
         [
             f"`python -m harness.train` on {_cpu(found)}: first step after "
-            f"{found['first_step_s']:.1f} s, done after {found['total_s']:.0f} s ({found['steps']:,} steps, median "
-            f"{found['median_step_ms']:.1f} ms). Validation loss beside counting, on the same split:",
+            f"{found['first_step_s']:.1f} s, done after {found['total_s']:.0f} s "
+            f"({found['steps']:,} steps, median {found['median_step_ms']:.1f} ms). Validation loss beside counting, on the same split:",
             "",
             "| | nats per byte |",
             "|---|---|",
@@ -97,7 +97,8 @@ def conformance() -> str:
             "",
             f"Honest kernels: {honest['variants_count']} variants, {honest['cases']:,} drawn cases, "
             f"{honest['refused']} refused. Automatic mutants of the NumPy backend: "
-            f"{mutants['killed']} of {mutants['mutants']} killed ({share:.1f} %); each survivor is explained in "
+            f"{mutants['killed']} of {mutants['mutants']} killed ({share:.1f} %); "
+            "each survivor is explained in "
             "[survivors.md](experiments/conformance_strength/survivors.md).",
         ]
     )
