@@ -31,7 +31,8 @@ def first_run() -> str:
         [
             f"`python -m harness.train` on {_cpu(found)}: first step after "
             f"{found['first_step_s']:.1f} s, done after {found['total_s']:.0f} s "
-            f"({found['steps']:,} steps, median {found['median_step_ms']:.1f} ms). Validation loss beside counting, on the same split:",
+            f"({found['steps']:,} steps, median {found['median_step_ms']:.1f} ms). "
+            "Validation loss beside counting, on the same split:",
             "",
             "| | nats per byte |",
             "|---|---|",
