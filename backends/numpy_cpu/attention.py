@@ -8,7 +8,8 @@
 
 Batched products over strided views: BLAS reads each head where it lies in the packed tensor, and no
 head is copied. Queries go in blocks, whose keys end where the block does, so a long sequence costs
-half its square; what a block may not see in its last square gets -inf added.
+half its square; what a block may not see in its last square gets -inf added. The
+scores lie in memory key by key, s_JbhI, so maxima and sums over the keys add up long rows.
 
 A masked probability is 0, and 0 times a NaN among the values is NaN. So a head whose result is not
 finite is made again in blocks of one query, which have nothing to mask: a NaN at one position reaches
@@ -34,7 +35,7 @@ def attention_forward(out_BTHD, lse_BHT, qkv_BT3HD):
         q, k, v = _split(qkv_BT3HD[batch, :, :, heads])
         out, lse = _by_head(out_BTHD[batch, :, heads]), lse_BHT[batch, heads]
         _attend(out, lse, q, k, v, _queries(q.shape[2]))
-        for head in _not_finite(out):
+        for head in _not_finite(out_BTHD[batch, :, None, heads]):
             _attend(out[head], lse[head], q[head], k[head], v[head], 1)
 
     _in_pieces(piece, *out_BTHD.shape[:3])
@@ -51,7 +52,7 @@ def attention_backward(dqkv_BT3HD, dout_BTHD, qkv_BT3HD, out_BTHD, lse_BHT):
         out = float32("attention.out", _by_head(out_BTHD[batch, :, heads]))
         by_head = (dq, dk, dv, dout, q, k, v, out, lse_BHT[batch, heads])
         _attend_backward(*by_head, _queries(q.shape[2]))
-        for head in _not_finite(dq, dk, dv):
+        for head in _not_finite(gradient):
             _attend_backward(*(x[head] for x in by_head), 1)
         if gradient is not packed:
             np.copyto(packed, gradient)
@@ -69,14 +70,14 @@ def _attend(out, lse, q, k, v, height):
     T = q.shape[2]
     for first in range(0, T, height):
         rows, seen = slice(first, min(first + height, T)), slice(0, min(first + height, T))
-        s, _ = _scores(q[:, :, rows], k[:, :, seen])
-        top, total = (scratch(name, s.shape[:3]) for name in ("attention.top", "attention.total"))
+        s_JbhI, _ = _scores(q[:, :, rows], k[:, :, seen])
+        top, total = scratch("attention.sums", (2, *s_JbhI.shape[1:]))
         mixed = scratch("attention.mixed", q[:, :, rows].shape)
-        np.maximum.reduce(s, axis=3, out=top)
-        np.subtract(s, top[..., None], out=s)
-        np.exp(s, out=s)
-        np.add.reduce(s, axis=3, out=total)
-        np.matmul(s, v[:, :, seen], out=mixed)
+        np.maximum.reduce(s_JbhI, axis=0, out=top)
+        np.subtract(s_JbhI, top, out=s_JbhI)
+        np.exp(s_JbhI, out=s_JbhI)
+        np.add.reduce(s_JbhI, axis=0, out=total)
+        np.matmul(_by_query(s_JbhI), v[:, :, seen], out=mixed)
         np.divide(mixed, total[..., None], out=out[:, :, rows])
         np.log(total, out=total)
         np.add(total, top, out=lse[:, :, rows])
@@ -90,16 +91,16 @@ def _attend_backward(dq, dk, dv, dout, q, k, v, out, lse, height):
     for first in reversed(range(0, T, height)):
         rows, seen = slice(first, min(first + height, T)), slice(0, min(first + height, T))
         add = seen.stop < T
-        p, q_scaled = _scores(q[:, :, rows], k[:, :, seen])
-        np.subtract(p, lse[:, :, rows, None], out=p)
-        np.exp(p, out=p)
-        _product(dv[:, :, seen], p.swapaxes(2, 3), dout[:, :, rows], add)
-        ds = scratch("attention.ds", p.shape)
-        np.matmul(dout[:, :, rows], v[:, :, seen].swapaxes(2, 3), out=ds)
-        np.subtract(ds, delta[:, :, rows, None], out=ds)
-        np.multiply(ds, p, out=ds)
-        _product(dk[:, :, seen], ds.swapaxes(2, 3), q_scaled, add)
-        np.matmul(ds, k[:, :, seen], out=dq[:, :, rows])
+        p_JbhI, q_scaled = _scores(q[:, :, rows], k[:, :, seen])
+        np.subtract(p_JbhI, lse[:, :, rows], out=p_JbhI)
+        np.exp(p_JbhI, out=p_JbhI)
+        _product(dv[:, :, seen], _by_key(p_JbhI), dout[:, :, rows], add)
+        ds_JbhI = scratch("attention.ds", p_JbhI.shape)
+        np.matmul(v[:, :, seen], dout[:, :, rows].swapaxes(2, 3), out=_by_key(ds_JbhI))
+        np.subtract(ds_JbhI, delta[:, :, rows], out=ds_JbhI)
+        np.multiply(ds_JbhI, p_JbhI, out=ds_JbhI)
+        _product(dk[:, :, seen], _by_key(ds_JbhI), q_scaled, add)
+        np.matmul(_by_query(ds_JbhI), k[:, :, seen], out=dq[:, :, rows])
         np.multiply(dq[:, :, rows], 1 / math.sqrt(D), out=dq[:, :, rows])
 
 
@@ -108,18 +109,28 @@ def _scores(q, k):
     height, D = q.shape[2:]
     q_scaled = scratch("attention.q_scaled", q.shape)
     np.multiply(q, 1 / math.sqrt(D), out=q_scaled)
-    s = scratch("attention.s", (*q.shape[:3], k.shape[2]))
-    np.matmul(q_scaled, k.swapaxes(2, 3), out=s)
+    s_JbhI = scratch("attention.s", (k.shape[2], *q.shape[:3]))
+    np.matmul(k, q_scaled.swapaxes(2, 3), out=_by_key(s_JbhI))
     if height > 1:
-        square = s[..., -height:]
+        square = s_JbhI[-height:]
         np.add(square, _future(height), out=square)
-    return s, q_scaled
+    return s_JbhI, q_scaled
+
+
+def _by_key(s_JbhI):
+    """The matrix of each head, keys by queries."""
+    return s_JbhI.transpose(1, 2, 0, 3)
+
+
+def _by_query(s_JbhI):
+    """The matrix of each head, queries by keys."""
+    return s_JbhI.transpose(1, 2, 3, 0)
 
 
 @cache
 def _future(height):
-    """-inf above the diagonal, 0 elsewhere."""
-    return np.triu(np.full((height, height), -np.inf, np.float32), 1)
+    """-inf where the key, the first axis, comes after the query, the last; 0 elsewhere."""
+    return np.tril(np.full((height, height), -np.inf, np.float32), -1)[:, None, None]
 
 
 def _product(out, a, b, add):
@@ -131,10 +142,12 @@ def _product(out, a, b, add):
     np.add(out, product, out=out)
 
 
-def _not_finite(*results):
+def _not_finite(results_bTnhD):
     """The heads, as pairs of slices, in which a NaN or an infinity is among the results."""
-    sums = sum(np.add.reduce(x, axis=(2, 3)) for x in results)
-    for b, h in np.argwhere(~np.isfinite(sums)):
+    # Times 0, those are NaN and all others 0.
+    zero_D = np.zeros(results_bTnhD.shape[4], np.float32)
+    found_bTnh = np.vecdot(float32("attention.results", results_bTnhD), zero_D)
+    for b, h in np.argwhere(np.add.reduce(found_bTnh, axis=(1, 2)) != 0):
         yield slice(b, b + 1), slice(h, h + 1)
 
 

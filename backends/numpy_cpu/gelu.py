@@ -16,7 +16,7 @@ from harness import hookimpl
 
 GELU_C = math.sqrt(2 / math.pi)
 GELU_A = 0.044715
-LARGEST_E = 8e37  # its reciprocal is still a normal float32
+FLAT = 10  # from 6 on, tanh u is 1 in float32
 
 
 @hookimpl
@@ -39,36 +39,30 @@ def gelu(out, x):
     """out = x / (1 + exp(-2u)) of one block. x is float32."""
     e = scratch("gelu.e", x.shape)
     np.multiply(x, x, out=e)
-    _exp_minus_2u(e, x)
+    np.multiply(e, -2 * GELU_C * GELU_A, out=e)
+    np.subtract(e, 2 * GELU_C, out=e)
+    np.multiply(e, x, out=e)
+    np.exp(e, out=e)  # infinite where it overflows, and x / infinity is 0
     np.add(e, 1, out=e)
     np.divide(x, e, out=out)
 
 
 def gelu_gradient(dx, dout, x):
-    """dx = dout * s * (1 + (1 - s) * x * 2u') of one block. x is float32.
-
-    With e = exp(-2u): s = 1 / (1 + e), and 1 - s = e * s, which has all its digits where s is near 1.
-    """
-    e, s, slope = (scratch(name, x.shape) for name in ("gelu.e", "gelu.s", "gelu.slope"))
-    np.multiply(x, x, out=e)
-    np.multiply(e, 6 * GELU_C * GELU_A, out=slope)
-    np.add(slope, 2 * GELU_C, out=slope)
-    np.multiply(slope, x, out=slope)
-    _exp_minus_2u(e, x)
-    # Infinity times its s, which is 0, would be NaN. (np.minimum takes twice as long.)
-    np.clip(e, 0, LARGEST_E, out=e)
-    np.add(e, 1, out=s)
-    np.divide(1, s, out=s)
-    np.multiply(e, s, out=e)
-    np.multiply(slope, e, out=slope)
-    np.add(slope, 1, out=slope)
-    np.multiply(slope, s, out=slope)
+    """dx = dout * (1 + t) * (1 + (1 - t) * x * u') / 2, t = tanh(u), of one block. x is float32."""
+    t, near, slope = (scratch(name, x.shape) for name in ("gelu.t", "gelu.near", "gelu.slope"))
+    # Beyond, the slope is 0 or 1; far beyond, x^3 would overflow, and infinity times 0 is NaN.
+    np.clip(x, -FLAT, FLAT, out=near)
+    np.multiply(near, near, out=t)
+    np.multiply(t, 1.5 * GELU_C * GELU_A, out=slope)
+    np.add(slope, 0.5 * GELU_C, out=slope)
+    np.multiply(slope, near, out=slope)
+    np.multiply(t, GELU_C * GELU_A, out=t)
+    np.add(t, GELU_C, out=t)
+    np.multiply(t, near, out=t)
+    np.tanh(t, out=t)
+    np.subtract(1, t, out=near)
+    np.multiply(slope, near, out=slope)
+    np.add(slope, 0.5, out=slope)
+    np.add(t, 1, out=t)
+    np.multiply(slope, t, out=slope)
     np.multiply(slope, float32("gelu.dout", dout), out=dx)
-
-
-def _exp_minus_2u(e, x):
-    """Turn e from x^2 into exp(-2u): infinite where that overflows, which gelu divides by."""
-    np.multiply(e, -2 * GELU_C * GELU_A, out=e)
-    np.subtract(e, 2 * GELU_C, out=e)
-    np.multiply(e, x, out=e)
-    np.exp(e, out=e)

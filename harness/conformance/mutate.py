@@ -43,7 +43,7 @@ KILLED_SHARE = 0.95
 CASE_S = 10.0
 MUTANT_S = 180.0
 # Elements of a large case: several times what a core's own cache holds, and half a second in float64.
-LARGE_ELEMENTS = 1_500_000
+LARGE_ELEMENTS = 3_000_000
 FLAT_RUN = 5_000_011
 # A mutant that allocates without end is stopped before the machine is.
 MOST_BYTES = 8 << 30
