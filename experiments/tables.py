@@ -87,7 +87,8 @@ def conformance() -> str:
     mutants = record("conformance_strength/mutants.json")
     count = wrong["count"]
     rows = [f"| {policy} | {caught} of {count} |" for policy, caught in wrong["caught"].items()]
-    share = 100 * mutants["killed"] / mutants["mutants"]
+    killed = mutants["mutants"] - mutants["survived"]
+    share = 100 * killed / mutants["mutants"]
     return "\n".join(
         [
             "How strict the conformance suite is: deliberately wrong kernels that each policy refuses.",
@@ -98,7 +99,7 @@ def conformance() -> str:
             "",
             f"Honest kernels: {honest['variants_count']} variants, {honest['cases']:,} drawn cases, "
             f"{honest['refused']} refused. Automatic mutants of the NumPy backend: "
-            f"{mutants['killed']} of {mutants['mutants']} killed ({share:.1f} %); "
+            f"{killed} of {mutants['mutants']} killed ({share:.1f} %); "
             "each survivor is explained in "
             "[survivors.md](experiments/conformance_strength/survivors.md).",
         ]

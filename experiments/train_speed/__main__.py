@@ -22,8 +22,8 @@ SIZES = {
     "gpt2_124m": ["model=gpt2_124m", "batch_size=4", "sequence_length=64"],
     "tiny": ["model=tiny", "batch_size=12", "sequence_length=64"],
 }
-STEPS_ALONE = {"gpt2_124m": 6, "tiny": 60}
-ROUNDS_ALONE = 3
+STEPS_ALONE = {"gpt2_124m": 4, "tiny": 60}
+ROUNDS_ALONE = 2
 NO_CLIPPING = "clip_norm=null"
 KERNELS = {"native": None, "haswell": "Haswell"}
 
