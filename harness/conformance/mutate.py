@@ -7,23 +7,16 @@ What nothing refuses has survived: the mistake makes no difference, or the suite
 """
 
 import ast
-import importlib
-import importlib.abc
-import importlib.util
 import itertools
-import json
 import math
 import multiprocessing
 import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import cache
-from importlib.machinery import ModuleSpec
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
 from pathlib import Path
-from types import CodeType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -31,7 +24,8 @@ import numpy as np
 from harness.conformance.cases import Case, elements_of
 from harness.conformance.judge import judge
 from harness.conformance.mutants import Mutation, mutate, mutations_of
-from harness.conformance.report import machine
+from harness.conformance.mutated_package import Replaced, Subject
+from harness.conformance.mutation_report import Fate, write_report
 from harness.contract import Half, Op, OpTable
 from harness.errors import NumericsError, PluginError
 from harness.plugins import Backend, all_ops, check, installed, load
@@ -47,45 +41,6 @@ LARGE_ELEMENTS = 3_000_000
 FLAT_RUN = 5_000_011
 # A mutant that allocates without end is stopped before the machine is.
 MOST_BYTES = 8 << 30
-
-
-@dataclass(frozen=True)
-class Fate:
-    """What became of a mutant.
-
-    how: it was noticed: "quick" or "large" cases, "import", "crash", "timeout"; "" where it survived.
-    by: the law and the case.
-    before, after: the first line of the statement that was changed.
-    """
-
-    mutation: Mutation
-    how: str
-    by: str = ""
-    before: str = ""
-    after: str = ""
-    seconds: float = 0.0
-
-    @property
-    def survived(self) -> bool:
-        return not self.how
-
-
-@dataclass(frozen=True)
-class Subject:
-    """The backend to be broken, read from its sources.
-
-    package: of its modules; plugin: the module with its table of contents.
-    files: file name -> source. hooks: file name -> those that it has a part in, its own first.
-        large: those of them that are judged on large cases. precisions: those that it declares.
-    """
-
-    backend: str
-    package: str
-    plugin: str
-    files: dict[str, str]
-    large: dict[str, tuple[str, ...]]
-    hooks: dict[str, tuple[str, ...]]
-    precisions: tuple[str, ...]
 
 
 def run_mutate(
@@ -395,66 +350,6 @@ def _lighter(half: Half, shape: Mapping[str, int], choose: Callable[..., str]) -
     return dims
 
 
-class Replaced(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Within it, a backend's package is imported anew from the sources of a Subject, one replaced.
-
-    Nothing is written to disk, and what changes there meanwhile makes no difference. Afterwards the
-    package is again as it was.
-    """
-
-    def __init__(self, subject: Subject, file: str, source: str) -> None:
-        self._subject = subject
-        self._file, self._source = file, source
-
-    def __enter__(self) -> "Replaced":
-        self._before = self._forget()
-        sys.meta_path.insert(0, self)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        sys.meta_path.remove(self)
-        self._forget()
-        sys.modules.update(self._before)
-        # `import a.b.c as name` looks b up in a, not in sys.modules.
-        above, _, name = self._subject.package.rpartition(".")
-        if above and self._subject.package in self._before:
-            setattr(sys.modules[above], name, self._before[self._subject.package])
-
-    def load(self) -> ModuleType:
-        return importlib.import_module(self._subject.plugin)
-
-    def _forget(self) -> dict[str, ModuleType]:
-        package = self._subject.package
-        names = [n for n in sys.modules if n == package or n.startswith(package + ".")]
-        return {name: sys.modules.pop(name) for name in names}
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        file = self._file_of(name)
-        if file not in self._subject.files:
-            return None
-        whole = file == "__init__.py"
-        return importlib.util.spec_from_loader(name, self, origin=file, is_package=whole)
-
-    def exec_module(self, module: ModuleType) -> None:
-        file = self._file_of(module.__name__)
-        if file == self._file:
-            code = compile(self._source, f"<mutant of {file}>", "exec")
-        else:
-            code = _compiled(self._subject.files[file], file)
-        exec(code, module.__dict__)
-
-    def _file_of(self, name: str) -> str:
-        package = self._subject.package
-        if name == package:
-            return "__init__.py"
-        return f"{name.removeprefix(package + '.')}.py" if name.startswith(package + ".") else ""
-
-
-@cache
-def _compiled(source: str, file: str) -> CodeType:
-    return compile(source, file, "exec")
-
-
 def _show_progress(fates: list[Fate], total: int) -> None:
     """A line that is written over on a terminal; a line for each tenth elsewhere."""
     done, survived = len(fates), sum(fate.survived for fate in fates)
@@ -463,60 +358,3 @@ def _show_progress(fates: list[Fate], total: int) -> None:
         print(f"\r{line}", end="\n" if done == total else "", file=sys.stderr, flush=True)
     elif done == total or done * 10 // total != (done - 1) * 10 // total:
         print(line, file=sys.stderr, flush=True)
-
-
-def summary(fates: Sequence[Fate]) -> dict[str, Any]:
-    """The counts of a run: all, survived, and noticed in which way and in which file."""
-    files = dict.fromkeys(fate.mutation.file for fate in fates)
-
-    def count(some: Iterable[Fate]) -> dict[str, int]:
-        some = list(some)
-        return {"mutants": len(some), "survived": sum(fate.survived for fate in some)}
-
-    hows = sorted({fate.how for fate in fates if fate.how})
-    return {
-        **count(fates),
-        "noticed": {how: sum(fate.how == how for fate in fates) for how in hows},
-        "files": {name: count(f for f in fates if f.mutation.file == name) for name in files},
-    }
-
-
-def write_report(folder: Path, subject: Subject, fates: Sequence[Fate], seed: int) -> None:
-    """mutants.json with every fate, and survivors.md with a place to explain each survivor."""
-    folder.mkdir(parents=True, exist_ok=True)
-    record = {
-        "backend": subject.backend,
-        "precisions": subject.precisions,
-        "seed": seed,
-        "machine": machine(),
-        **summary(fates),
-        "mutants_judged": [asdict(fate) for fate in fates],
-    }
-    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-    (folder / "mutants.json").write_text(text)
-    (folder / "survivors.md").write_text(_survivors(subject, fates, folder / "survivors.md"))
-
-
-UNEXPLAINED = "unexplained"
-
-
-def _survivors(subject: Subject, fates: Sequence[Fate], old: Path) -> str:
-    """The survivors by file, each with the explanation that the file had, if the mistake was in it."""
-    known = read_explanations(old.read_text()) if old.is_file() else {}
-    lines = [f"# What survived of backend `{subject.backend}`", ""]
-    lines += ["An explanation stays with its mistake when the file is written again.", ""]
-    for fate in fates:
-        if fate.survived:
-            title = f"{fate.mutation.file}: `{fate.before}` → `{fate.after}`"
-            lines += [f"- {title}", f"  {known.get(title, UNEXPLAINED)}"]
-    return "\n".join(lines) + "\n"
-
-
-def read_explanations(text: str) -> dict[str, str]:
-    """Title -> explanation, of a survivors.md."""
-    lines = text.splitlines()
-    return {
-        line.removeprefix("- "): lines[i + 1].strip()
-        for i, line in enumerate(lines[:-1])
-        if line.startswith("- ")
-    }

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.conformance import mutate as tool
+from harness.conformance import mutation_report
 from harness.conformance.mutants import mutate, mutations_of
 from harness.errors import NumericsError, PluginError
 from harness.plugins import all_ops
@@ -153,10 +154,10 @@ def test_a_backend_without_sources_cannot_be_mutated():
 
 def test_the_report_keeps_the_explanation_of_a_survivor(softmax, tmp_path):
     mutation = tool.draw(softmax, 1, 0)[0]
-    fate = tool.Fate(mutation, "", before="a = 1", after="a = 2")
-    tool.write_report(tmp_path, softmax, [fate], seed=0)
+    fate = mutation_report.Fate(mutation, "", before="a = 1", after="a = 2")
+    mutation_report.write_report(tmp_path, softmax, [fate], seed=0)
     path = tmp_path / "survivors.md"
-    assert tool.UNEXPLAINED in path.read_text()
-    path.write_text(path.read_text().replace(tool.UNEXPLAINED, "Only speed depends on it."))
-    tool.write_report(tmp_path, softmax, [fate], seed=0)
+    assert mutation_report.UNEXPLAINED in path.read_text()
+    path.write_text(path.read_text().replace(mutation_report.UNEXPLAINED, "Only speed depends on it."))
+    mutation_report.write_report(tmp_path, softmax, [fate], seed=0)
     assert "Only speed depends on it." in path.read_text()
