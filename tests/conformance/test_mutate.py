@@ -158,6 +158,8 @@ def test_the_report_keeps_the_explanation_of_a_survivor(softmax, tmp_path):
     mutation_report.write_report(tmp_path, softmax, [fate], seed=0)
     path = tmp_path / "survivors.md"
     assert mutation_report.UNEXPLAINED in path.read_text()
-    path.write_text(path.read_text().replace(mutation_report.UNEXPLAINED, "Only speed depends on it."))
+    path.write_text(
+        path.read_text().replace(mutation_report.UNEXPLAINED, "Only speed depends on it.")
+    )
     mutation_report.write_report(tmp_path, softmax, [fate], seed=0)
     assert "Only speed depends on it." in path.read_text()
