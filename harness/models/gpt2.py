@@ -11,6 +11,7 @@ Source: Radford et al. 2019; openai/gpt-2, src/model.py; llm.c, train_gpt2.py.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -78,12 +79,32 @@ class GPT2:
         return 6 * self.parameters + 6 * self.layers * self.channels * T
 
 
+class Adapter(Protocol):
+    """What is added to the linear layers of a model whose own weights are frozen; see lora.py."""
+
+    def adapts(self, kind: str) -> bool:
+        """Whether it adds to the outputs of a kind of linear layer: qkv, attproj, fc or fcproj."""
+
+    def declare(self, p: Program, model: GPT2) -> None:
+        """Add its parameters to the program."""
+
+    def extend(self, p: Program, kind: str, layer: int, x_NI: Tensor, out_NO: Tensor) -> Tensor:
+        """The linear layer's outputs with the adapter's share."""
+
+
 def build(
-    ops: OpTable, model: GPT2, B: int, T: int, *, head: str = "loss"
+    ops: OpTable,
+    model: GPT2,
+    B: int,
+    T: int,
+    *,
+    head: str = "loss",
+    adapter: Adapter | None = None,
 ) -> tuple[Program, Tensor]:
     """The program of B sequences of T tokens, and its result.
 
     head: `loss` gives loss_N of each token, with the input `targets`; `logits` gives logits_NV.
+    adapter: freezes every weight of the model, and trains its own.
     Inputs: tokens (B, T), position (B,), and targets (B, T), int32.
     """
     if model.positions < T:
@@ -94,23 +115,21 @@ def build(
         )
     C, H, V = model.channels, model.heads, model.padded_vocab
     p = Program(ops)
-    w = Weights(p, model)
+    w = Weights(p, model, adapter)
     tokens_BT = p.input("tokens", (B, T))
     position_B = p.input("position", (B,))
 
     x = p.embedding(tokens_BT, position_B, w.wte, w.wpe)
     h = p.layernorm(x, *w("ln1", 0), LAYERNORM_EPS)
     for layer in range(model.layers):
-        qkv = p.matmul(h, *w("qkv", layer)).reshape(B, T, 3, H, C // H)
+        qkv = w.linear("qkv", layer, h).reshape(B, T, 3, H, C // H)
         mixed = _attention(p, model.attention, qkv, tokens_BT).reshape(B * T, C)
         x, h = p.residual_layernorm(
-            x, p.matmul(mixed, *w("attproj", layer)), *w("ln2", layer), LAYERNORM_EPS
+            x, w.linear("attproj", layer, mixed), *w("ln2", layer), LAYERNORM_EPS
         )
-        hidden = _feed_forward(p, model.activation, h, *w("fc", layer))
+        hidden = w.feed_forward(layer, h)
         following = w("ln1", layer + 1) if layer + 1 < model.layers else w("lnf")
-        x, h = p.residual_layernorm(
-            x, p.matmul(hidden, *w("fcproj", layer)), *following, LAYERNORM_EPS
-        )
+        x, h = p.residual_layernorm(x, w.linear("fcproj", layer, hidden), *following, LAYERNORM_EPS)
     if head == "logits":
         return p, p.matmul(h, w.wte, None).reshape(B, T, V)
     targets_BT = p.input("targets", (B, T))
@@ -126,26 +145,20 @@ def _attention(p: Program, op: str, qkv: Tensor, tokens_BT: Tensor) -> Tensor:
     return result
 
 
-def _feed_forward(p: Program, op: str, h: Tensor, weight: Parameter, bias: Parameter) -> Tensor:
-    if op == "gelu":
-        result = p.matmul_gelu(h, weight, bias)
-    else:
-        result = p.call(op, p.matmul(h, weight, bias))
-    assert isinstance(result, Tensor)
-    return result
-
-
 class Weights:
-    """The sixteen kinds of parameters, in llm.c's order: `w("qkv", layer)` is a weight and its bias."""
+    """The sixteen kinds of parameters: `w("qkv", layer)` is a weight and its bias.
 
-    def __init__(self, p: Program, model: GPT2) -> None:
+    With an adapter they are frozen, and `linear` gives the adapter's share as well.
+    """
+
+    def __init__(self, p: Program, model: GPT2, adapter: Adapter | None = None) -> None:
         C, L, V = model.channels, model.layers, model.padded_vocab
         # Two residual branches a layer add up: scaled, the stream's variance stays that of one.
         branch = 1 / math.sqrt(2 * L)
         random = INITS[model.init]
-        self._p = p
-        self.wte = p.parameter("wte", (V, C), _padded(random(1.0), model.vocab_size), decay=True)
-        self.wpe = p.parameter("wpe", (model.positions, C), random(1.0), decay=True)
+        self._p, self._activation, self._adapter = p, model.activation, adapter
+        self.wte = self._matrix("wte", (V, C), _padded(random(1.0), model.vocab_size))
+        self.wpe = self._matrix("wpe", (model.positions, C), random(1.0))
         for layer in range(L):
             self._norm(f"ln1w.{layer}", f"ln1b.{layer}", C)
             self._linear(f"qkvw.{layer}", f"qkvb.{layer}", (3 * C, C), random(1.0))
@@ -154,19 +167,44 @@ class Weights:
             self._linear(f"fcw.{layer}", f"fcb.{layer}", (4 * C, C), random(1.0))
             self._linear(f"fcprojw.{layer}", f"fcprojb.{layer}", (C, 4 * C), random(branch))
         self._norm("lnfw", "lnfb", C)
+        if adapter is not None:
+            adapter.declare(p, model)
 
     def _norm(self, weight: str, bias: str, C: int) -> None:
-        self._p.parameter(weight, (C,), lambda rng, shape: np.ones(shape, np.float32))
-        self._p.parameter(bias, (C,), zeros)
+        self._vector(weight, C, lambda rng, shape: np.ones(shape, np.float32))
+        self._vector(bias, C, zeros)
 
     def _linear(self, weight: str, bias: str, shape: Shape, init: Init) -> None:
-        self._p.parameter(weight, shape, init, decay=True)
-        self._p.parameter(bias, shape[:1], zeros)
+        self._matrix(weight, shape, init)
+        self._vector(bias, shape[0], zeros)
+
+    def _matrix(self, name: str, shape: Shape, init: Init) -> Parameter:
+        return self._p.parameter(name, shape, init, decay=True, trained=self._adapter is None)
+
+    def _vector(self, name: str, size: int, init: Init) -> Parameter:
+        return self._p.parameter(name, (size,), init, trained=self._adapter is None)
 
     def __call__(self, kind: str, layer: int | None = None) -> tuple[Parameter, Parameter]:
         suffix = "" if layer is None else f".{layer}"
         parameters = self._p.parameters
         return parameters[f"{kind}w{suffix}"], parameters[f"{kind}b{suffix}"]
+
+    def linear(self, kind: str, layer: int, x_NI: Tensor) -> Tensor:
+        """x · weightᵀ + bias, and what the adapter adds."""
+        out = self._p.matmul(x_NI, *self(kind, layer))
+        if self._adapter is not None and self._adapter.adapts(kind):
+            out = self._adapter.extend(self._p, kind, layer, x_NI, out)
+        assert isinstance(out, Tensor)
+        return out
+
+    def feed_forward(self, layer: int, x_NC: Tensor) -> Tensor:
+        """The activation of the first linear layer; as one fused op where there is one."""
+        if self._activation == "gelu" and (self._adapter is None or not self._adapter.adapts("fc")):
+            result = self._p.matmul_gelu(x_NC, *self("fc", layer))
+        else:
+            result = self._p.call(self._activation, self.linear("fc", layer, x_NC))
+        assert isinstance(result, Tensor)
+        return result
 
 
 def zeros(rng: np.random.Generator, shape: Shape) -> np.ndarray:
