@@ -5,6 +5,11 @@ harness plan [key=value ...]           what a training run would do, call by cal
 harness check NAME_OR_FILE[::op]       conformance of one backend, file, op or half
 harness bench peaks|ops|train [...]    how close to the machine's limit
 harness mutate [BACKEND]               does the conformance suite notice broken source?
+harness import llmc|hf MODEL [FOLDER]  a stored model, as the harness's own
+harness export llmc|hf|peft MODEL OUT  a stored model or run, for llm.c, transformers or peft
+harness adapter merge|unmerge ...      what fine-tuning added: into the weights, and out again
+harness verify MODEL STATE [...]       a backend against llm.c's debug state; `verify write` makes one
+harness data prepare|inspect ...       text into token files; what a token file holds
 harness config check [key=value ...]   a command line, checked and not run
 """
 
@@ -88,6 +93,47 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--report", metavar="DIR")
     command.set_defaults(run=_mutate)
 
+    command = commands.add_parser("import", help="a stored model, as the harness's own")
+    command.add_argument("kind", choices=["llmc", "hf"])
+    command.add_argument(
+        "source", metavar="MODEL", help="model.bin; a folder, or a name on the hub"
+    )
+    command.add_argument("target", nargs="?", metavar="FOLDER", help="default: models/NAME")
+    command.set_defaults(run=_import)
+
+    command = commands.add_parser("export", help="a stored model or run, for llm.c or transformers")
+    command.add_argument("kind", choices=["llmc", "hf", "peft"])
+    command.add_argument("source", metavar="MODEL", help="a run, a model folder, model.bin, ...")
+    command.add_argument("target", metavar="TARGET", help="a .bin (llmc), a new folder")
+    command.add_argument("--dtype", choices=["float32", "bfloat16"], help="default: as stored")
+    command.add_argument(
+        "--state", action="store_true", help="llmc, of a run: the optimizer's moments as well"
+    )
+    command.set_defaults(run=_export)
+
+    command = commands.add_parser(
+        "adapter", help="what fine-tuning added, into the weights or alone"
+    )
+    actions = command.add_subparsers(metavar="ACTION", required=True)
+    for sign, text in ((1, "add an adapter to its base"), (-1, "take it away again")):
+        action = actions.add_parser("merge" if sign > 0 else "unmerge", help=text)
+        action.add_argument("base", metavar="MODEL")
+        action.add_argument("adapter", metavar="ADAPTER", help="a folder in peft's layout")
+        action.add_argument("target", metavar="FOLDER")
+        action.set_defaults(run=_merge, sign=sign)
+
+    command = commands.add_parser("verify", help="a backend against llm.c's debug state")
+    command.add_argument("model", metavar="MODEL", help="model.bin; or `write`: make such files")
+    command.add_argument("state", metavar="STATE", help="debug_state.bin; of write: the folder")
+    command.add_argument("overrides", nargs="*", metavar="key=value")
+    command.set_defaults(run=_verify)
+
+    command = commands.add_parser("data", help="text into token files; what a token file holds")
+    command.add_argument("action", choices=["prepare", "inspect"])
+    command.add_argument("source", metavar="SOURCE", help="a path, tinyshakespeare or stdlib")
+    command.add_argument("overrides", nargs="*", metavar="key=value")
+    command.set_defaults(run=_data)
+
     command = commands.add_parser(
         "bench", help="timings against the machine's limits", add_help=False
     )
@@ -106,12 +152,14 @@ def _backends(arguments: argparse.Namespace) -> int:
 def _plan(arguments: argparse.Namespace) -> int:
     from harness import command_line, plan_table
     from harness.config import model_of, trainer_settings
+    from harness.interchange.starting_model import starting_model
     from harness.plugins import all_ops
     from harness.run import load_data
     from harness.trainer import TrainingPlan
 
     (config,) = command_line.check(arguments.overrides)
-    model = model_of(config, load_data(config).vocab_size)
+    with starting_model(config) as (config, _):
+        model = model_of(config, load_data(config).vocab_size)
     training = TrainingPlan(trainer_settings(config, model), all_ops())
     for line in (plan_table.totals if arguments.totals else plan_table.lines)(training):
         print(line)
@@ -137,6 +185,42 @@ def _check(arguments: argparse.Namespace) -> int:
         effort=arguments.effort,
         report=arguments.report,
     )
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from harness.interchange.commands import run_import
+
+    return run_import(arguments.kind, arguments.source, arguments.target)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from harness.interchange.commands import run_export
+
+    source, target, dtype = arguments.source, arguments.target, arguments.dtype
+    return run_export(arguments.kind, source, target, dtype, with_state=arguments.state)
+
+
+def _merge(arguments: argparse.Namespace) -> int:
+    from harness.interchange.commands import run_merge
+
+    return run_merge(arguments.base, arguments.adapter, arguments.target, arguments.sign)
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from harness.verify import run_verify, run_verify_write
+
+    if arguments.model == "write":
+        return run_verify_write(arguments.state, arguments.overrides)
+    return run_verify(arguments.model, arguments.state, arguments.overrides)
+
+
+def _data(arguments: argparse.Namespace) -> int:
+    from harness.data.prepare import run_prepare
+    from harness.data.token_report import run_inspect
+
+    if arguments.action == "inspect":
+        return run_inspect(arguments.source)
+    return run_prepare(arguments.source, arguments.overrides)
 
 
 def _bench(arguments: argparse.Namespace) -> int:

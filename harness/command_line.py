@@ -4,19 +4,18 @@ What reaches the run is a key of the schema with a plain value. Nothing on the c
 code to call (`_target_`), read the environment (`oc.env`) or change how Hydra itself works.
 """
 
-import math
-import os
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import is_dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from harness import bounds
 from harness.config import RunConfig, conf_dir
 from harness.contract.table import nearest
 from harness.errors import ConfigError, HarnessError
 
-GROUPS = ("model", "data", "ops", "optimizer", "schedule", "experiment")
+GROUPS = ("model", "data", "ops", "adapter", "optimizer", "schedule", "experiment")
 MULTIRUN = ("-m", "--multirun")
 PLAIN_FLAGS = (*MULTIRUN, "-h", "--help", "--hydra-help", "--version", "--resolve")
 VALUE_FLAGS = {
@@ -32,15 +31,37 @@ OPEN_SECTIONS = ("ops", "precision_of")
 """Sections that `+` may add to: their further keys are ops that plugins declare."""
 
 
-def register_schema() -> None:
-    """Make the dataclasses of harness.config the schema that every config is merged onto."""
+@dataclass(frozen=True)
+class Application:
+    """A command that takes `key=value`: what it is called, its schema, and where its values begin.
+
+    primary: the file of conf/, which names `schema_name` first among its defaults.
+    groups: the folders of conf/ that it chooses from. check: the bounds that the types do not say.
+    """
+
+    command: str
+    primary: str
+    schema_name: str
+    schema: type
+    groups: tuple[str, ...]
+    flags: tuple[str, ...]
+    check: Callable[[Any, list[str]], None]
+
+
+TRAIN = Application(
+    "python -m harness.train", "config", "schema", RunConfig, GROUPS, FLAGS, bounds.check_run
+)
+
+
+def register_schema(application: Application = TRAIN) -> None:
+    """Make the application's dataclass the schema that its configs are merged onto."""
     from hydra.core.config_store import ConfigStore
 
-    ConfigStore.instance().store(name="schema", node=RunConfig)
+    ConfigStore.instance().store(name=application.schema_name, node=application.schema)
 
 
 def check(arguments: list[str]) -> list[RunConfig]:
-    """The runs that these arguments ask for, one unless it is a sweep, checked.
+    """The training runs that these arguments ask for, one unless it is a sweep, checked.
 
     Raises ConfigError for whatever Hydra or the schema would not take, with the nearest key.
     """
@@ -49,7 +70,7 @@ def check(arguments: list[str]) -> list[RunConfig]:
     return [compose(combination) for combination in _combinations(overrides, multirun)]
 
 
-def split(arguments: list[str]) -> tuple[list[str], list[str]]:
+def split(arguments: list[str], application: Application = TRAIN) -> tuple[list[str], list[str]]:
     """The flags, each with its value behind an =, and the `key=value` ones.
 
     Hydra wants all of the second kind in one piece; here they may stand anywhere.
@@ -62,7 +83,7 @@ def split(arguments: list[str]) -> tuple[list[str], list[str]]:
             continue
         name, equals, value = argument.partition("=")
         name = SHORT_FLAGS.get(name, name)
-        _check_flag(name)
+        _check_flag(name, application)
         if name not in VALUE_FLAGS:
             flags.append(argument)
             continue
@@ -88,24 +109,31 @@ def _check_together(flags: list[str]) -> None:
 
 
 def compose(overrides: list[str]) -> RunConfig:
-    """The configuration of one run. overrides: `key=value`, without sweeps."""
+    """The configuration of one training run. overrides: `key=value`, without sweeps."""
+    run = compose_for(TRAIN, overrides)
+    assert isinstance(run, RunConfig)
+    return run
+
+
+def compose_for(application: Application, overrides: list[str]) -> Any:
+    """The configuration of an application, checked, as its schema's dataclass."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    register_schema()
+    register_schema(application)
     with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
-        _check_keys(overrides)
+        _check_keys(overrides, application)
         try:
-            config = hydra_compose("config", overrides=overrides)
-            run = to_run(config)
+            config = hydra_compose(application.primary, overrides=overrides)
+            found = OmegaConf.to_object(config)
         except (HydraException, OmegaConfBaseException) as error:
             raise _misfit(error, overrides) from error
-    _check_values(run)
-    _check_agreement(overrides, OmegaConf.select(config, "backend"), run)
-    return run
+    application.check(found, overrides)
+    bounds.check_backend(found, overrides, OmegaConf.select(config, "backend"))
+    return found
 
 
 def to_run(config: Any) -> RunConfig:
@@ -131,18 +159,18 @@ def _misfit(error: Exception, overrides: list[str]) -> ConfigError:
     )
 
 
-def _check_flag(name: str) -> None:
+def _check_flag(name: str, application: Application) -> None:
     if name in REFUSED_FLAGS:
         raise ConfigError(
             f"{name} is refused: a configuration comes from conf/ and from key=value",
             slug="flag-refused",
             do="put a file into conf/experiment/ and name it: experiment=NAME",
         )
-    if name not in FLAGS:
+    if name not in application.flags:
         raise ConfigError(
             f"no option is called {name}",
             slug="unknown-flag",
-            nearest=nearest(name, FLAGS),
+            nearest=nearest(name, application.flags),
             do="settings are written key=value; --help lists them",
         )
 
@@ -162,12 +190,14 @@ def _combinations(overrides: list[str], multirun: bool) -> Iterable[list[str]]:
         elif multirun:
             choices[key] = [f"{key}={value}" for value in _swept(override)]
         else:
-            raise ConfigError(
-                f"{text} is a sweep over several values",
-                slug="sweep-without-multirun",
-                do=f"python -m harness.train -m {text}",
-            )
+            raise _sweep(text, f"{TRAIN.command} -m {text}")
     return [list(combination) for combination in product(*choices.values())]
+
+
+def _sweep(text: str, remedy: str) -> ConfigError:
+    return ConfigError(
+        f"{text} is a sweep over several values", slug="sweep-without-multirun", do=remedy
+    )
 
 
 def _swept(override: Any) -> list[str]:
@@ -211,7 +241,7 @@ def _quoted(text: str) -> str:
     return f"in quotes, if it has blanks or other than plain letters: '{key}=\"{inner}\"'"
 
 
-def _check_keys(overrides: list[str]) -> None:
+def _check_keys(overrides: list[str], application: Application) -> None:
     for text, override in zip(overrides, _parse(overrides), strict=True):
         key = override.key_or_group
         if key.partition(".")[0].partition("/")[0] == "hydra":
@@ -228,14 +258,17 @@ def _check_keys(overrides: list[str]) -> None:
             )
         if override.is_delete():
             raise ConfigError(f"{text}: nothing can be deleted from the schema", slug="key-refused")
-        _check_key(text, key, added=override.is_add() or override.is_force_add())
+        added = override.is_add() or override.is_force_add()
+        _check_key(text, key, added, application)
+        if override.is_sweep_override():
+            raise _sweep(text, "give one value; a list is written in brackets: [a,b]")
 
 
-def _check_key(text: str, key: str, added: bool) -> None:
-    if key in GROUPS:
+def _check_key(text: str, key: str, added: bool, application: Application) -> None:
+    if key in application.groups:
         _check_option(text, key)
         return
-    if key in known_keys():
+    if key in known_keys(application):
         return
     section, _, name = key.partition(".")
     if added and section in OPEN_SECTIONS and name:
@@ -249,7 +282,7 @@ def _check_key(text: str, key: str, added: bool) -> None:
             return
         except HarnessError:
             pass  # told below, with the nearest key
-    names = {*known_keys(), *GROUPS}
+    names = {*known_keys(application), *application.groups}
     plugin_op = None
     if section in OPEN_SECTIONS and not added:
         plugin_op = f"an op that a plugin declares is reached with +{section}.{name}="
@@ -260,7 +293,7 @@ def _check_key(text: str, key: str, added: bool) -> None:
         nearest=_nearest_key(key, names),
         effect="a + adds keys only under ops and precision_of" if added else None,
         note=plugin_op,
-        do="python -m harness.train --help lists them all",
+        do=f"{application.command} --help lists them all",
     )
 
 
@@ -289,7 +322,7 @@ def _check_option(text: str, group: str) -> None:
 
 
 @cache
-def known_keys() -> frozenset[str]:
+def known_keys(application: Application = TRAIN) -> frozenset[str]:
     """Every key of the schema, with dots."""
     from omegaconf import OmegaConf
 
@@ -300,93 +333,7 @@ def known_keys() -> frozenset[str]:
             if OmegaConf.is_dict(section) and OmegaConf.is_dict(section._get_node(key)):
                 yield from walk(section._get_node(key), f"{name}.")
 
-    return frozenset(walk(OmegaConf.structured(RunConfig), ""))
-
-
-AT_LEAST = {
-    **dict.fromkeys(("steps", "batch_size", "gradient_accumulation", "sequence_length"), 1),
-    **dict.fromkeys(("log_every", "keep_checkpoints", "validation_batches"), 1),
-    **dict.fromkeys(("seed", "validate_every", "checkpoint_every"), 0),
-    **dict.fromkeys(("model.vocab_size", "sample.top_k"), 1),
-    **dict.fromkeys(("sample.every", "sample.length", "sample.temperature"), 0),
-    **dict.fromkeys(("optimizer.lr", "optimizer.beta1", "optimizer.beta2"), 0),
-    **dict.fromkeys(("optimizer.weight_decay", "optimizer.momentum"), 0),
-    **dict.fromkeys(("schedule.warmup_steps", "schedule.final_fraction"), 0),
-}
-MORE_THAN_0 = ("clip_norm", "optimizer.eps")
-BELOW = {
-    "seed": 2**63,  # what JSON and YAML readers take
-    "optimizer.beta1": 1,
-    "optimizer.beta2": 1,
-    "optimizer.momentum": 1,
-}
-
-
-def _check_values(run: RunConfig) -> None:
-    """Bounds that the types do not say."""
-    numbers = dict(_numbers(run))
-    for name, value in numbers.items():
-        if not math.isfinite(value):
-            raise ConfigError(f"{name}={value} is not a finite number", slug="value-not-finite")
-    for name, least in AT_LEAST.items():
-        if name in numbers and numbers[name] < least:
-            text = f"{name}={numbers[name]} must be at least {least}"
-            raise ConfigError(text, slug="value-too-small")
-    for name in MORE_THAN_0:
-        if name in numbers and numbers[name] <= 0:
-            text = f"{name}={numbers[name]} must be more than 0"
-            raise ConfigError(text, slug="value-too-small")
-    for name, above in BELOW.items():
-        if name in numbers and numbers[name] >= above:
-            text = f"{name}={numbers[name]} must be below {above}"
-            raise ConfigError(text, slug="value-too-large")
-    if not run.runs_dir or run.runs_dir.startswith("~"):
-        raise ConfigError(
-            f"runs_dir={run.runs_dir} is no folder",
-            slug="runs-dir-invalid",
-            do=f"runs_dir={os.path.expanduser(run.runs_dir) or 'runs'}",
-        )
-    if run.on_nonfinite == "skip" and run.clip_norm is None:
-        raise ConfigError(
-            "on_nonfinite=skip needs a clip_norm",
-            slug="skip-without-norm",
-            effect="without the gradient's norm, NaN in a gradient would reach the weights",
-            do="clip_norm=1, or 1e30, which never clips",
-        )
-    for name, options in (
-        ("loss_gradient", ("mean", "sum")),
-        ("on_nonfinite", ("stop", "skip")),
-        ("transfer", ("refuse", "allow")),
-    ):
-        value = getattr(run, name)
-        if value not in options:
-            raise ConfigError(
-                f"{name}={value} is unknown",
-                slug="unknown-value",
-                nearest=nearest(value, options),
-                there_are=", ".join(options),
-            )
-
-
-def _numbers(section: Any, prefix: str = "") -> Iterator[tuple[str, int | float]]:
-    """Every number of a configuration, by its key with dots; those that are null are left out."""
-    for name, value in vars(section).items():
-        if is_dataclass(value):
-            yield from _numbers(value, f"{prefix}{name}.")
-        elif isinstance(value, int | float):
-            yield f"{prefix}{name}", value
-
-
-def _check_agreement(overrides: list[str], backend: str, run: RunConfig) -> None:
-    """`backend=numba ops=fast_mix`: an ops file that does not follow `backend` contradicts it."""
-    explicit = any(text.startswith("backend=") for text in overrides)
-    every_op = run.ops["every_op"] if isinstance(run.ops, dict) else run.ops.every_op
-    if explicit and every_op != backend:
-        raise ConfigError(
-            f"backend={backend} and the chosen ops disagree: ops.every_op={every_op}",
-            slug="backend-and-ops-disagree",
-            do=f"leave backend out, or add ops.every_op={backend}",
-        )
+    return frozenset(walk(OmegaConf.structured(application.schema), ""))
 
 
 def _first_lines(error: BaseException, count: int = 3) -> str:

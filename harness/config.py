@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.contract import core_ops
 from harness.models.gpt2 import GPT2
+from harness.models.lora import Lora
 from harness.optimizer import OptimizerSettings
 from harness.precision import Precision
 from harness.schedule import Schedule
@@ -19,12 +20,16 @@ from harness.trainer import TrainerSettings
 
 @dataclass
 class DataConfig:
-    """source: stdlib, tinyshakespeare, text, tokens or counting. tokenizer: bytes, char or gpt2."""
+    """source: stdlib, tinyshakespeare, text, tokens or counting. tokenizer: bytes, char, bpe or
+    gpt2; a file that ends in .json; auto, for tokens.
+    """
 
     source: str = "stdlib"
     path: str | None = None
     tokenizer: str = "bytes"
+    bpe_vocab_size: int = 2000
     validation_fraction: float = 0.1
+    shuffle: bool = True
     cache_dir: str = ".cache"
 
 
@@ -44,6 +49,16 @@ class ModelConfig:
     init: str = "normal"
     attention: str = "attention"
     activation: str = "gelu"
+
+
+@dataclass
+class AdapterConfig:
+    """name: none trains the model itself; lora freezes it, and trains low-rank pairs beside it."""
+
+    name: str = "none"
+    rank: int = 4
+    alpha: float = 8.0
+    targets: list[str] = field(default_factory=lambda: ["q", "v"])
 
 
 @dataclass
@@ -97,6 +112,8 @@ class RunConfig:
     """Everything about a run. Reasons for the values stand in conf/."""
 
     backend: str = "numpy"
+    model_from: str | None = None
+    optimizer_from: str | None = None
     precision: str = "fp32"
     transfer: str = "refuse"
     wrappers: list[str] = field(default_factory=list)
@@ -111,6 +128,8 @@ class RunConfig:
     log_every: int = 1
     validate_every: int = 0
     validation_batches: int | None = 20
+    validate_at_start: bool = False
+    final_validation_batches: int | None = None
     baselines: bool = True
     checkpoint_every: int = 0
     keep_checkpoints: int = 3
@@ -119,6 +138,7 @@ class RunConfig:
     name: str = "run"
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     sample: SampleConfig = field(default_factory=SampleConfig)
@@ -152,6 +172,14 @@ def model_of(run: RunConfig, tokenizer_vocab: int) -> GPT2:
     )
 
 
+def adapter_of(run: RunConfig) -> Lora | None:
+    """The adapter of a run; None where it trains the model itself."""
+    adapter = run.adapter
+    if adapter.name == "none":
+        return None
+    return Lora(adapter.rank, adapter.alpha, tuple(adapter.targets))
+
+
 def precision_of(run: RunConfig) -> Precision:
     chosen = {op: policy for op, policy in _items(run.precision_of) if policy is not None}
     return Precision(run.precision, chosen)
@@ -182,6 +210,7 @@ def trainer_settings(run: RunConfig, model: GPT2) -> TrainerSettings:
         on_nonfinite=run.on_nonfinite,
         wrappers=tuple(run.wrappers),
         seed=run.seed,
+        adapter=adapter_of(run),
     )
 
 

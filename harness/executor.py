@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.commons import SHARED_KINDS, Commons
 from harness.device import HOST, Device
 from harness.dispatch import bind
 from harness.memory import aligned
@@ -24,12 +25,20 @@ class Executor:
 
     parameters: the model's arenas, which several executors may share (training, validation, samples).
     wrappers: plugins of the hook wrap_op.
+    commons: memory in which executors that run in turn meet; without it, each has its own.
     """
 
-    def __init__(self, plan: Plan, parameters: Parameters, wrappers: tuple[Any, ...] = ()) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        parameters: Parameters,
+        wrappers: tuple[Any, ...] = (),
+        commons: Commons | None = None,
+    ) -> None:
         self.plan = plan
         self.parameters = parameters
         self._wrappers = wrappers
+        self._commons = commons or Commons()
         self._devices: dict[str, Device] = {"host": parameters.device}
         self._devices[plan.home] = parameters.device
         self._functions: dict[str, Callable[..., None]] = {}
@@ -38,8 +47,8 @@ class Executor:
         self._open_devices()
         if plan.backward:
             parameters.need("gradient")
-        for device, nbytes in plan.arena_bytes.items():
-            self._arenas[device] = self._devices[device].empty(nbytes)
+        for name, nbytes in plan.arena_bytes.items():
+            self._arenas[name] = self._commons.arena(name, self._devices[name], nbytes)
         self._forward = [self._bind(step) for step in plan.forward]
         self._backward_first = [self._bind(step) for step in plan.backward]
         self._backward_later = [
@@ -137,6 +146,9 @@ class Executor:
         if owned is not None:
             arena, name = owned
             return self.parameters.view(arena, name, view.shape)
+        if version.kind in SHARED_KINDS:
+            memory = self._commons.lasting(version, device)
+            return device.view(memory, 0, view.shape, version.dtype)
         if version not in self._persistent:
             self._persistent[version] = device.empty(aligned(version.nbytes))
             whole = device.view(self._persistent[version], 0, version.tensor.shape, version.dtype)

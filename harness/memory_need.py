@@ -60,8 +60,9 @@ class MemoryNeed:
 
 
 def host_bytes(plan: Plan) -> int:
-    """What an executor takes on the host beside the parameters' arenas."""
-    inputs = [v for v in plan.versions.values() if v.device == "host" and v.kind == "input"]
+    """What an executor takes on the host beside the parameters' arenas: state included."""
+    found = plan.versions.values()
+    inputs = [v for v in found if v.device == "host" and v.kind in ("input", "state")]
     casts = [step.views[-1].version for step in plan.refresh if step.device == "host"]
     return plan.arena_bytes.get("host", 0) + sum(v.nbytes for v in {*inputs, *casts})
 

@@ -6,17 +6,21 @@ stay zero.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.contract import Shape
 from harness.device import ALIGNMENT, Device
 from harness.errors import CheckpointError
+from harness.models.kinds import KINDS, kind_of, tensor_shapes
 from harness.precision import FLOAT32
 from harness.program import Parameter, Program
+
+if TYPE_CHECKING:
+    from harness.interchange.model_file import ModelFile
 
 FLOATS = ALIGNMENT // FLOAT32.itemsize
 
@@ -90,20 +94,29 @@ class Parameters:
         trained = self.layout.trained * (len(self._arenas) - 1)
         return (self.layout.total + trained) * FLOAT32.itemsize
 
-    def initialise(self, seed: int) -> None:
-        """Fill the parameters with their initial values, the same bits for every backend."""
+    def initialise(self, seed: int, source: "ModelFile | None" = None) -> None:
+        """Fill the parameters with their initial values, the same bits for every backend.
+
+        source: where the model's own values come from instead.
+        """
+        if source is not None:
+            self.load(source)
         for parameter in self.program.parameters.values():
+            if source is not None and kind_of(parameter.name) in KINDS:
+                continue
             values = initial_values(parameter, seed)
             self.device.from_host(self.view("parameter", parameter.name), values)
 
     def to_host(self, arena: str = "parameter") -> dict[str, np.ndarray]:
         """Every parameter's part of an arena as NumPy arrays, copied."""
         names = [n for n in self.layout.shapes if arena == "parameter" or self._is_trained(n)]
-        arrays = {}
-        for name in names:
-            arrays[name] = np.empty(self.layout.shapes[name], np.float32)
-            self.device.to_host(arrays[name], self.view(arena, name))
-        return arrays
+        return {name: self.read(name, arena) for name in names}
+
+    def read(self, name: str, arena: str = "parameter") -> np.ndarray:
+        """One parameter's part of an arena as a NumPy array, copied."""
+        array = np.empty(self.layout.shapes[name], np.float32)
+        self.device.to_host(array, self.view(arena, name))
+        return array
 
     def from_host(self, arrays: Mapping[str, np.ndarray], arena: str = "parameter") -> None:
         """Fill an arena from named arrays. Raises CheckpointError where one is missing or misshapen."""
@@ -121,8 +134,54 @@ class Parameters:
                 )
             self.device.from_host(self.view(arena, name), np.ascontiguousarray(found, np.float32))
 
+    def load(self, source: "ModelFile") -> None:
+        """Fill the model's own tensors from a stored model; an adapter's keep their values.
+
+        On the host they are read straight into the arena: no tensor is in memory twice.
+        Raises CheckpointError where the stored model has another shape.
+        """
+        stored = tensor_shapes(source.model)
+        ours = {n: s for n, s in self.layout.shapes.items() if kind_of(n) in KINDS}
+        if stored != ours:
+            raise _other_shape(source, stored, ours)
+        self.fill("parameter", source.read_into, stored)
+
+    def fill(
+        self,
+        arena: str,
+        read_into: Callable[[str, np.ndarray], None],
+        names: Iterable[str] | None = None,
+    ) -> None:
+        """Fill parts of an arena, each by read_into(name, float32 array of its shape).
+
+        names: the parameters; None is all that the arena has. On the host they are read in place.
+        """
+        if names is None:
+            names = [n for n in self.layout.shapes if arena == "parameter" or self._is_trained(n)]
+        for name in names:
+            view = self.view(arena, name)
+            if isinstance(view, np.ndarray):
+                read_into(name, view)
+                continue
+            values = np.empty(self.layout.shapes[name], np.float32)
+            read_into(name, values)
+            self.device.from_host(view, values)
+
     def _is_trained(self, name: str) -> bool:
         return self.program.parameters[name].trained
+
+
+def _other_shape(
+    source: "ModelFile", stored: Mapping[str, Shape], ours: Mapping[str, Shape]
+) -> CheckpointError:
+    name = next(n for n in (*stored, *ours) if stored.get(n) != ours.get(n))
+    return CheckpointError(
+        f"the stored model has another shape: {source.path}",
+        slug="model-misfit",
+        expected=f"{name} {ours.get(name, 'not there')}",
+        found=f"{name} {stored.get(name, 'not there')}",
+        do="leave the keys of model out: model_from gives the shape",
+    )
 
 
 def initial_values(parameter: Parameter, seed: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from harness.program import Call, Program, Tensor
 class Version:
     """One copy of a tensor: on one device, in one dtype. `block` is where it lies in the arena.
 
-    kind: `activation` is placed by liveness; `input`, `parameter` and `gradient` last.
+    kind: `activation` is placed by liveness; `input`, `parameter`, `state` and `gradient` last.
     """
 
     tensor: Tensor
@@ -127,6 +127,11 @@ class Plan:
     def hooks(self) -> tuple[str, ...]:
         """The half-ops that run, in order of first use."""
         return tuple(dict.fromkeys(step.hook for step in self.steps if step.choice))
+
+    @property
+    def states(self) -> list[Version]:
+        """What is left for the next run: caches."""
+        return [v for v in self.versions.values() if v.kind == "state"]
 
     def input_versions(self, tensor: Tensor) -> list[Version]:
         """The copies of an input that the host fills: one on each device that reads it."""

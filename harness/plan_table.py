@@ -46,9 +46,14 @@ def totals(training: TrainingPlan) -> Iterator[str]:
             f"memory      {nbytes / MIB:,.1f} MiB of activations on {device} "
             f"({unshared / MIB:,.1f} without sharing by liveness)"
         )
+    if plan.states:
+        held = sum(version.nbytes for version in plan.states)
+        yield f"            {held / MIB:,.1f} MiB of state, kept from call to call"
+    frozen = layout.total - layout.trained
     yield (
         f"            {sum(arenas.values()) / MIB:,.1f} MiB on {plan.home}: {', '.join(arenas)} "
-        f"({layout.total:,} numbers each, {layout.decayed:,} of them decayed)"
+        f"({layout.trained:,} numbers each, {layout.decayed:,} of them decayed"
+        f"{f'; and {frozen:,} frozen' if frozen else ''})"
     )
     yield f"            {available_bytes() / MIB:,.1f} MiB are available on the host now"
     for op, why in plan.expanded.items():

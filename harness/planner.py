@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from harness.autodiff import Backward, differentiate
-from harness.contract import Acc, Op, Signature
+from harness.contract import Acc, Op, Signature, State
 from harness.contract.signature import merge_leading
 from harness.dispatch import Choice, Dispatch
 from harness.errors import ConfigError, PluginError
@@ -170,7 +170,9 @@ class _Planner:
             dtype = self.precision.dtype(argument.role.dtype, op)
             if argument.role.dtype == "own":
                 dtype = self._own_dtype(value)
-            if signature.writes(argument):
+            if argument.role is State:
+                version = self._to_update(value.root, device, dtype)
+            elif signature.writes(argument):
                 version = self._to_write(value.root, device, dtype, argument.role is Acc)
             else:
                 version = self._to_read(value.root, device, dtype, choice, fillers)
@@ -193,6 +195,17 @@ class _Planner:
         if key not in self.versions:
             self.versions[key] = Version(root, device, dtype, "gradient")
         return self.versions[key]
+
+    def _to_update(self, root: Tensor, device: str, dtype: np.dtype) -> Version:
+        """The one copy of a state: where its first call is."""
+        version = self.origin.get(root) or self._originate(root, device, dtype, "state")
+        if version.device != device:
+            raise ConfigError(
+                f"{root.name} is updated on {version.device}, and then on {device}",
+                slug="state-elsewhere",
+                do="choose backends on one device for the ops that update it",
+            )
+        return version
 
     def _to_read(
         self, root: Tensor, device: str, dtype: np.dtype, choice: Choice, fillers: list[Tensor]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.contract import Half, Op, OpTable, Out, Shape, Stat
+from harness.contract import Argument, Half, Op, OpTable, Out, Shape, Stat, State
 from harness.errors import ConfigError
 
 Init = Callable[[np.random.Generator, Shape], np.ndarray]
@@ -23,7 +23,7 @@ Init = Callable[[np.random.Generator, Shape], np.ndarray]
 
 @dataclass(eq=False)
 class Tensor:
-    """A named array of a program. kind: input, parameter, activation, gradient.
+    """A named array of a program. kind: input, parameter, state, activation, gradient.
 
     role: the dtype rule of a role (`activation`, `parameter`, `float32`, ...), or a dtype's name.
     base: the tensor that this one is a reshape of; they share memory.
@@ -111,6 +111,7 @@ class Program:
         self.calls: list[Call] = []
         self.inputs: dict[str, Tensor] = {}
         self.parameters: dict[str, Parameter] = {}
+        self.states: dict[str, Tensor] = {}
         self._names: dict[str, int] = {}
 
     def input(self, name: str, shape: Shape, dtype: str = "int32") -> Tensor:
@@ -129,6 +130,16 @@ class Program:
         self.parameters[name] = tensor
         return tensor
 
+    def state(self, name: str, shape: Shape, dtype: str = "float32") -> Tensor:
+        """A tensor that calls update, and that is as they left it in the next run: a cache.
+
+        It is zero at first. Only a `State` argument of an op can be given one.
+        """
+        if name in self.states:
+            raise ConfigError(f"two states are called '{name}'", slug="name-taken")
+        tensor = self.states[name] = Tensor(self._unique(name), shape, "state", dtype, self)
+        return tensor
+
     def tensor(self, name: str, shape: Shape, kind: str, dtype: str) -> Tensor:
         return Tensor(self._unique(name), shape, kind, dtype, self)
 
@@ -142,10 +153,14 @@ class Program:
         return lambda *arguments: self.call(name, *arguments)
 
     def call(self, name: str, *arguments: Any) -> Any:
-        """Record the forward of an op. Raises ConfigError where shapes do not fit."""
+        """Record the forward of an op: its `State` buffers, inputs and settings, in their order.
+
+        Raises ConfigError where shapes do not fit.
+        """
         op = self.ops[name]
         signature = op.forward.signature
-        wanted = signature.inputs + signature.settings
+        updated = tuple(a for a in signature.outputs if a.role is State)
+        wanted = updated + signature.inputs + signature.settings
         if len(arguments) != len(wanted):
             raise ConfigError(
                 f"{name} takes {len(wanted)} arguments, and was called with {len(arguments)}",
@@ -156,10 +171,12 @@ class Program:
         for argument in wanted:
             if given[argument.name] is None and not argument.optional:
                 raise ConfigError(f"{name} needs {argument.name}", slug="wrong-arguments")
+            _check_kind(name, argument, given[argument.name])
         shapes = {n: v.shape for n, v in given.items() if isinstance(v, Tensor)}
         dims = signature.bind(shapes, where=f"call {len(self.calls)} of the program")
         outputs = {}
-        for argument in signature.outputs:
+        made = [a for a in signature.outputs if a.role is not State]
+        for argument in made:
             kind = "activation"
             shape = signature.shape_of(argument, dims)
             assert argument.role is not None
@@ -168,10 +185,22 @@ class Program:
             outputs[argument.name] = self.tensor(label, shape, kind, argument.role.dtype)
         call = Call(op, op.forward, {n: (outputs | given)[n] for n in signature.names}, dims)
         self.calls.append(call)
-        results = [outputs[a.name] for a in signature.outputs if a.role is Out]
+        results = [outputs[a.name] for a in made if a.role is Out]
         if not results:
-            results = [outputs[a.name] for a in signature.outputs if a.role is Stat][:1]
+            results = [outputs[a.name] for a in made if a.role is Stat][:1]
         return results[0] if len(results) == 1 else tuple(results)
+
+
+def _check_kind(op: str, argument: Argument, value: Any) -> None:
+    """A `State` argument is given a state of the program, and nothing else is."""
+    if not isinstance(value, Tensor) or (value.kind == "state") == (argument.role is State):
+        return
+    raise ConfigError(
+        f"{op} cannot take {value.name} as {argument.name}",
+        slug="wrong-arguments",
+        expected="a state of the program" if argument.role is State else "no state of the program",
+        found=f"{value.name}, of kind {value.kind}",
+    )
 
 
 def expand(
@@ -184,6 +213,7 @@ def expand(
     """
     expanded = Program(program.ops)
     expanded.inputs, expanded.parameters = program.inputs, program.parameters
+    expanded.states = program.states
     expanded._names = dict(program._names)
     replaced: dict[Tensor, Tensor] = {}
     reasons: dict[str, str] = {}

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import checkpoint, run_folder
-from harness.config import RunConfig, sequence_length
+from harness.config import RunConfig, adapter_of, sequence_length
 from harness.errors import CheckpointError
 from harness.models.gpt2 import GPT2
 
@@ -20,6 +20,13 @@ def fingerprint(config: RunConfig, model: GPT2, data_sha256: str) -> dict[str, A
     for name, value in dataclasses.asdict(config.optimizer).items():
         if name != "lr":
             settings[f"optimizer.{name}"] = value
+    if not config.data.shuffle:
+        settings["data.shuffle"] = False
+    adapter = adapter_of(config)
+    if adapter is not None:
+        settings["adapter.name"] = config.adapter.name
+        settings["adapter.rank"], settings["adapter.alpha"] = adapter.rank, adapter.alpha
+        settings["adapter.targets"] = list(adapter.targets)  # by their own names, in their order
     return {
         "data sha256": data_sha256,
         **settings,
@@ -63,7 +70,8 @@ def find(config: RunConfig) -> tuple[checkpoint.Checkpoint | None, list[str]]:
 def check_fits(found: checkpoint.Checkpoint, wanted: dict[str, Any]) -> None:
     """Raise CheckpointError, naming the first setting that differs."""
     written = found.state.get("fingerprint", {})
-    for name, value in wanted.items():
+    for name in {**wanted, **written}:
+        value = wanted.get(name)
         if written.get(name) != value:
             raise CheckpointError(
                 f"the run cannot go on from this checkpoint: {name} differs",

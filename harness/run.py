@@ -12,6 +12,7 @@ import numpy as np
 from harness import checkpoint, resume, run_folder
 from harness.config import (
     RunConfig,
+    adapter_of,
     config_record,
     config_text,
     model_of,
@@ -20,6 +21,8 @@ from harness.config import (
     trainer_settings,
 )
 from harness.data import Dataset, Sequences, load, ngram_losses, require
+from harness.interchange.llmc_training import load_moments
+from harness.interchange.starting_model import check_tokenizer, starting_model
 from harness.memory_need import MemoryNeed
 from harness.metrics import MetricsFile
 from harness.plugins import all_ops
@@ -44,7 +47,12 @@ def load_data(run: RunConfig) -> Dataset:
         return load_counting(run.model.vocab_size or 256, tokens)
     data = run.data
     dataset = load(
-        data.source, data.path, data.tokenizer, data.validation_fraction, Path(data.cache_dir)
+        data.source,
+        data.path,
+        data.tokenizer,
+        data.validation_fraction,
+        Path(data.cache_dir),
+        data.bpe_vocab_size,
     )
     require(dataset.train, B, T)
     return dataset
@@ -54,13 +62,20 @@ class Run:
     """A run: its folder, trainer and data. `execute` trains and returns an exit code."""
 
     def __init__(self, config: RunConfig) -> None:
-        self.config = config
-        self.T = sequence_length(config)
-        self.data = load_data(config)
-        self.model = model_of(config, self.data.vocab_size)
-        self.trainer = Trainer(trainer_settings(config, self.model), all_ops())
+        with starting_model(config) as (config, source):
+            self.config = config
+            self.T = sequence_length(config)
+            self.data = load_data(config)
+            if source is not None:
+                check_tokenizer(source, self.data.tokenizer)
+            self.model = model_of(config, self.data.vocab_size)
+            self.trainer = Trainer(trainer_settings(config, self.model), all_ops(), source)
+            self._begins_with = None if source is None else source.description
+            if config.optimizer_from is not None:
+                updates = load_moments(Path(config.optimizer_from).expanduser(), self.trainer)
+                self._begins_with = f"{self._begins_with}, moments of {updates:,} updates"
         self.schedule = schedule_of(config)
-        self.sequences = Sequences(self.data.train, self.T, config.seed)
+        self.sequences = Sequences(self.data.train, self.T, config.seed, config.data.shuffle)
         self.step = 0
         self._fingerprint = resume.fingerprint(config, self.model, self.data.sha256)
         self._prompt = self._encoded_prompt()
@@ -91,6 +106,8 @@ class Run:
             self._describe()
             if found:
                 self._resume(found)
+            elif self.config.validate_at_start:
+                self._validate(self.config.validation_batches)
             started, first = time.perf_counter(), self.step
             while self.step < self.config.steps and self.stop.signal is None:
                 self._one_step(started, first)
@@ -99,6 +116,7 @@ class Run:
             if self.stop.signal is None:
                 self._finish()
             self._save()
+            self._save_adapter()
             if self.stop.signal is not None:
                 self.reporter.line(
                     f"stopped by {self.stop.signal.name} after step {self.step}; "
@@ -159,6 +177,7 @@ class Run:
     def _finish(self) -> None:
         # No longer than training was: a few steps are not followed by minutes of validation.
         batches = max(self.config.validation_batches or 0, self.config.steps)
+        batches = self.config.final_validation_batches or batches
         loss = self._validate(batches)
         if self.stop.signal is None and self.config.sample.every:
             self._sample()
@@ -177,6 +196,11 @@ class Run:
             f"model     {model.parameters:,} parameters: {model.layers} layers, {model.heads} heads, "
             f"{model.channels} channels, vocabulary {model.vocab_size:,}"
         )
+        adapter = adapter_of(self.config)
+        if adapter is not None:
+            say(f"adapter   {adapter.description(model)}")
+        if self._begins_with is not None:
+            say(f"from      {self.config.model_from}: {self._begins_with}")
         say(
             f"step      {self.config.gradient_accumulation} x {self.config.batch_size} sequences of "
             f"{self.T} tokens, {self.trainer.settings.precision.policy}"
@@ -295,6 +319,17 @@ class Run:
             },
             self.config.keep_checkpoints,
         )
+
+    def _save_adapter(self) -> None:
+        """The adapter alone, as peft reads it; the checkpoint holds it with all else."""
+        lora = adapter_of(self.config)
+        if lora is None:
+            return
+        from harness.interchange.peft import save_peft
+
+        folder, read = self.folder / "adapter", self.trainer.parameters.read
+        save_peft(folder, lora, self.model, read, self.config.model_from)
+        self.reporter.line(f"adapter   {shown(folder)}, for peft")
 
     def _resume(self, found: checkpoint.Checkpoint) -> None:
         tensors = {group: found.tensors(group) for group in found.groups}

@@ -1,36 +1,138 @@
-"""Draw text from a model: temperature and top-k over the last position's logits.
+"""Draw the next token from logits: what the settings leave of them, then one number of a stream.
 
-The draws come from a stream of their own, keyed by seed and step, so that sampling during training
-changes nothing else, and every backend draws the same numbers.
+    repetition penalty -> temperature -> top-k -> top-p -> draw        (transformers' order)
+
+The draws come from streams of their own, made on the host, so every backend draws the same numbers,
+and sampling during training changes nothing else.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from harness.errors import NumericsError
 from harness.executor import Executor
+
+OF_A_STEP, OF_A_ROW = 1, 2
+"""The last word of a stream's counter: which family of streams it belongs to; weights have 0."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What is left of a distribution before a token is drawn from it.
+
+    temperature: divides the logits; 0 takes the largest, the lowest id of equals.
+    top_k: the k largest are left (and what equals the last of them); None: all.
+    top_p: the smallest set whose probability reaches p is left; None: all.
+    repetition_penalty: of tokens that are in the context already, a positive logit is divided by it
+        and a negative one multiplied (Keskar et al. 2019); 1: none.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    repetition_penalty: float = 1.0
 
 
 def stream(seed: int, step: int) -> np.random.Generator:
-    """The random stream of the samples taken at a step."""
-    key = np.array([seed, step], np.uint64)
-    return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, 1]))
+    """The random stream of the samples taken at a step of training."""
+    return _stream(seed, step, OF_A_STEP)
+
+
+def row_stream(seed: int, row: int) -> np.random.Generator:
+    """The random stream of one row of a batch: what stands in the other rows changes nothing in it."""
+    return _stream(seed, row, OF_A_ROW)
+
+
+def _stream(seed: int, index: int, family: int) -> np.random.Generator:
+    key = np.array([seed, index], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, family]))
+
+
+def draw(
+    logits_V: np.ndarray,
+    rng: np.random.Generator,
+    settings: Sampling,
+    context: Sequence[int] | np.ndarray = (),
+) -> int:
+    """One token. logits_V: over the true vocabulary. context: the tokens so far, prompt included.
+
+    Takes one number from rng, whatever the settings. Raises NumericsError where a logit is NaN or Inf.
+    """
+    number = rng.random()
+    if not np.isfinite(logits_V).all():
+        raise _not_finite(logits_V)
+    penalised_V = penalise(logits_V.astype(np.float64), context, settings.repetition_penalty)
+    if settings.temperature == 0:
+        return int(penalised_V.argmax())
+    left_V = nucleus(
+        largest(heat(penalised_V, settings.temperature), settings.top_k), settings.top_p
+    )
+    cumulative_V = np.cumsum(np.exp(left_V - left_V.max()))
+    return int(np.searchsorted(cumulative_V, number * cumulative_V[-1], side="right"))
+
+
+def penalise(
+    logits_V: np.ndarray, context: Sequence[int] | np.ndarray, penalty: float
+) -> np.ndarray:
+    """The logits with those of the context's tokens made less likely (penalty > 1), each once."""
+    if penalty == 1 or not len(context):
+        return logits_V
+    seen = np.unique(np.asarray(context, np.int64))
+    values = logits_V[seen]
+    penalised_V = logits_V.copy()
+    penalised_V[seen] = np.where(values < 0, values * penalty, values / penalty)
+    return penalised_V
+
+
+def heat(logits_V: np.ndarray, temperature: float) -> np.ndarray:
+    """The logits divided by the temperature, the largest moved to 0."""
+    # The smallest temperatures send all but the largest to -inf, which is the limit and no mistake.
+    with np.errstate(over="ignore"):
+        return (logits_V - logits_V.max()) / temperature
+
+
+def largest(logits_V: np.ndarray, k: int | None) -> np.ndarray:
+    """The logits with all but the k largest at -inf; equals of the k-th stay."""
+    if k is None or k >= len(logits_V):
+        return logits_V
+    threshold = np.partition(logits_V, -k)[-k]
+    return np.where(logits_V < threshold, -np.inf, logits_V)
+
+
+def nucleus(logits_V: np.ndarray, p: float | None) -> np.ndarray:
+    """The logits with all at -inf but the smallest set of the most probable that reaches p.
+
+    The token that crosses p is in the set; of equals the lowest ids come first.
+    """
+    if p is None or p >= 1:
+        return logits_V
+    order = np.argsort(-logits_V, kind="stable")
+    probability = np.exp(logits_V[order] - logits_V[order[0]])
+    reached = np.cumsum(probability / probability.sum())
+    kept = order[: int(np.searchsorted(reached, p)) + 1]
+    left_V = np.full_like(logits_V, -np.inf)
+    left_V[kept] = logits_V[kept]
+    return left_V
 
 
 def pick(
     logits_V: np.ndarray, rng: np.random.Generator, temperature: float, top_k: int | None
 ) -> int:
     """One token from logits over the true vocabulary. Temperature 0 takes the largest."""
-    draw = rng.random()  # one number a token, whatever the settings
-    if temperature == 0:
-        return int(logits_V.argmax())
-    scaled = logits_V.astype(np.float64) / temperature
-    if top_k is not None and top_k < len(scaled):
-        threshold = np.partition(scaled, -top_k)[-top_k]
-        scaled[scaled < threshold] = -np.inf
-    probs = np.exp(scaled - scaled.max())
-    cumulative = np.cumsum(probs)
-    return int(np.searchsorted(cumulative, draw * cumulative[-1], side="right"))
+    return draw(logits_V, rng, Sampling(temperature, top_k))
+
+
+def _not_finite(logits_V: np.ndarray) -> NumericsError:
+    token = int(np.argmin(np.isfinite(logits_V)))
+    return NumericsError(
+        "the model's logits are not finite",
+        slug="logits-not-finite",
+        found=f"{logits_V[token]} for token {token:,}",
+        effect="no token was drawn",
+        do="precision=fp32, or other weights: these overflow",
+    )
 
 
 def generate(
@@ -42,7 +144,7 @@ def generate(
     temperature: float = 1.0,
     top_k: int | None = None,
 ) -> Iterator[int]:
-    """`count` tokens that continue a prompt of at least one token.
+    """`count` tokens that continue a prompt of at least one token, as training samples them.
 
     executor: of one sequence with head `logits`; its length is the context that is kept.
     """

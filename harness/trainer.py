@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 
 from harness.contract import OpTable
+from harness.decoder import Decoder, NextToken, Recomputer
 from harness.device import HOST
 from harness.dispatch import Choice, Dispatch
 from harness.errors import ConfigError, NumericsError
 from harness.executor import Executor
+from harness.interchange.model_file import ModelFile
 from harness.memory_need import MemoryNeed, host_bytes
-from harness.models.gpt2 import GPT2, build
+from harness.models.gpt2 import GPT2, Adapter, build
 from harness.op_errors import naming_the_op
 from harness.optimizer import Optimizer, OptimizerSettings
 from harness.parameters import Parameters, make_layout
@@ -37,6 +39,7 @@ class TrainerSettings:
     clip_norm: the largest global norm of the gradient; None computes no norm at all, and a
         non-finite gradient is then only seen in the next loss.
     on_nonfinite: `stop` before the update, or `skip` it.
+    adapter: what is trained in the place of the model's own weights, which are then frozen.
     """
 
     model: GPT2
@@ -52,6 +55,7 @@ class TrainerSettings:
     on_nonfinite: str = "stop"
     wrappers: tuple[str, ...] = ()
     seed: int = 0
+    adapter: Adapter | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,10 @@ class TrainingPlan:
 
     def plan_for(self, B: int, T: int, head: str = "loss", train: bool = True) -> Plan:
         """The plan of this trainer's model at another batch or length, or without a backward."""
-        program, result = build(self.ops, self.settings.model, B, T, head=head)
+        settings = self.settings
+        program, result = build(
+            self.ops, settings.model, B, T, head=head, adapter=settings.adapter
+        )
         return make_plan(
             program,
             result,
@@ -117,17 +124,20 @@ class TrainingPlan:
 class Trainer(TrainingPlan):
     """A model with its plan, buffers and optimizer.
 
+    source: a stored model that training begins with.
     Raises the errors of plan and plugins, and ResourceError where the memory will not do.
     """
 
-    def __init__(self, settings: TrainerSettings, ops: OpTable) -> None:
+    def __init__(
+        self, settings: TrainerSettings, ops: OpTable, source: ModelFile | None = None
+    ) -> None:
         _check_state_fits(settings)
         super().__init__(settings, ops)
         self.memory = MemoryNeed(self._ways_out)
         self._add_needs()
         device = HOST if self.home.device == "host" else self.home.open_device()
         self.parameters = Parameters(self.plan.program, device)
-        self.parameters.initialise(settings.seed)
+        self.parameters.initialise(settings.seed, source)
         with self._naming_the_op():
             self.executor = Executor(self.plan, self.parameters, self.wrappers)
             self.optimizer = Optimizer(
@@ -164,6 +174,25 @@ class Trainer(TrainingPlan):
             executor = Executor(plan, self.parameters, self.wrappers)
         executor.write("position", np.zeros(B, np.int32))
         return executor
+
+    def decoder(self, B: int = 1, capacity: int | None = None, cache: bool = True) -> NextToken:
+        """Rows of text to be continued by the same parameters, as they are whenever one starts.
+
+        capacity: the most tokens of a row. cache: False computes each text anew for each token.
+        """
+        settings = self.settings
+        return (Decoder if cache else Recomputer)(
+            settings.model,
+            self.parameters,
+            self.dispatch,
+            B=B,
+            capacity=capacity,
+            precision=settings.precision,
+            adapter=settings.adapter,
+            wrappers=self.wrappers,
+            transfer=settings.transfer,
+            memory=self.memory,
+        )
 
     def step(self, x_BT: np.ndarray, y_BT: np.ndarray, learning_rate: float) -> StepResult:
         """One optimizer step on gradient_accumulation * batch_size sequences.
@@ -283,7 +312,10 @@ def ways_out(settings: TrainerSettings, needed: int, available: int, activations
 
 def _check_state_fits(settings: TrainerSettings) -> None:
     """Before the plan, because that of a model far too large takes minutes."""
-    numbers = settings.model.parameters * (1 + len(settings.optimizer.moments))
+    model, moments = settings.model, len(settings.optimizer.moments)
+    numbers = model.parameters * (1 + moments)
+    if settings.adapter is not None:
+        numbers = model.parameters + settings.adapter.parameters(model) * (1 + moments)
     need = MemoryNeed(lambda needed, available: ways_out(settings, needed, available, 0))
-    need.add(f"the state of {settings.model.parameters:,} parameters", 4 * numbers)
+    need.add(f"the state of {model.parameters:,} parameters", 4 * numbers)
     need.check()

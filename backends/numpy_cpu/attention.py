@@ -33,10 +33,10 @@ FEWEST_QUERIES = 32
 def attention_forward(out_BTHD, lse_BHT, qkv_BT3HD):
     def piece(batch, heads):
         q, k, v = _split(qkv_BT3HD[batch, :, :, heads])
-        out, lse = _by_head(out_BTHD[batch, :, heads]), lse_BHT[batch, heads]
-        _attend(out, lse, q, k, v, _queries(q.shape[2]))
-        for head in _not_finite(out_BTHD[batch, :, None, heads]):
-            _attend(out[head], lse[head], q[head], k[head], v[head], 1)
+        out, lse = heads_first(out_BTHD[batch, :, heads]), lse_BHT[batch, heads]
+        attend(out, lse, q, k, v, queries_in_block(q.shape[2]))
+        for head in not_finite(out_BTHD[batch, :, None, heads]):
+            attend(out[head], lse[head], q[head], k[head], v[head], 1)
 
     _in_pieces(piece, *out_BTHD.shape[:3])
 
@@ -46,13 +46,13 @@ def attention_backward(dqkv_BT3HD, dout_BTHD, qkv_BT3HD, out_BTHD, lse_BHT):
     def piece(batch, heads):
         packed = dqkv_BT3HD[batch, :, :, heads]
         gradient = float32_room("attention.dqkv", packed)
-        dq, dk, dv = (_by_head(gradient[:, :, i]) for i in range(3))
-        dout = float32("attention.dout", _by_head(dout_BTHD[batch, :, heads]))
+        dq, dk, dv = (heads_first(gradient[:, :, i]) for i in range(3))
+        dout = float32("attention.dout", heads_first(dout_BTHD[batch, :, heads]))
         q, k, v = _split(qkv_BT3HD[batch, :, :, heads])
-        out = float32("attention.out", _by_head(out_BTHD[batch, :, heads]))
+        out = float32("attention.out", heads_first(out_BTHD[batch, :, heads]))
         by_head = (dq, dk, dv, dout, q, k, v, out, lse_BHT[batch, heads])
-        _attend_backward(*by_head, _queries(q.shape[2]))
-        for head in _not_finite(gradient):
+        _attend_backward(*by_head, queries_in_block(q.shape[2]))
+        for head in not_finite(gradient):
             _attend_backward(*(x[head] for x in by_head), 1)
         if gradient is not packed:
             np.copyto(packed, gradient)
@@ -60,16 +60,18 @@ def attention_backward(dqkv_BT3HD, dout_BTHD, qkv_BT3HD, out_BTHD, lse_BHT):
     _in_pieces(piece, *out_BTHD.shape[:3])
 
 
-def _queries(T):
+def queries_in_block(T):
     """Queries in a block: few, so that few scores are masked, and not so few that calls weigh."""
     return max(FEWEST_QUERIES, T // 8)
 
 
-def _attend(out, lse, q, k, v, height):
-    """Fill out and lse of some heads, (b, h, T, D) and (b, h, T)."""
+def attend(out, lse, q, k, v, height):
+    """Fill out and lse of some heads, (b, h, T, D) and (b, h, T); the queries are of the last keys."""
     T = q.shape[2]
+    before = k.shape[2] - T
     for first in range(0, T, height):
-        rows, seen = slice(first, min(first + height, T)), slice(0, min(first + height, T))
+        rows = slice(first, min(first + height, T))
+        seen = slice(0, before + rows.stop)
         s_JbhI, _ = _scores(q[:, :, rows], k[:, :, seen])
         top, total = scratch("attention.sums", (2, *s_JbhI.shape[1:]))
         mixed = scratch("attention.mixed", q[:, :, rows].shape)
@@ -142,7 +144,7 @@ def _product(out, a, b, add):
     np.add(out, product, out=out)
 
 
-def _not_finite(results_bTnhD):
+def not_finite(results_bTnhD):
     """The heads, as pairs of slices, in which a NaN or an infinity is among the results."""
     # Times 0, those are NaN and all others 0.
     zero_D = np.zeros(results_bTnhD.shape[4], np.float32)
@@ -151,18 +153,19 @@ def _not_finite(results_bTnhD):
         yield slice(b, b + 1), slice(h, h + 1)
 
 
-def _by_head(x_bThD):
+def heads_first(x_bThD):
+    """The same array with its heads before the positions; no copy."""
     return x_bThD.transpose(0, 2, 1, 3)
 
 
 def _split(qkv_bT3hD):
     names = ("attention.q", "attention.k", "attention.v")
-    return [float32(name, _by_head(qkv_bT3hD[:, :, i])) for i, name in enumerate(names)]
+    return [float32(name, heads_first(qkv_bT3hD[:, :, i])) for i, name in enumerate(names)]
 
 
 def _in_pieces(piece, B, T, H):
     """Call piece(batch, heads), two slices, so that the scores of each piece are about one block."""
-    scores = min(T, _queries(T)) * T
+    scores = min(T, queries_in_block(T)) * T
     heads = min(H, max(1, BLOCK // scores))
     groups = -(-H // heads)
 

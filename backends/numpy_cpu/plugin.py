@@ -3,11 +3,13 @@
 
 from backends.numpy_cpu.adamw import adamw
 from backends.numpy_cpu.attention import attention_backward, attention_forward
+from backends.numpy_cpu.attention_decode import attention_decode
 from backends.numpy_cpu.cast import cast
 from backends.numpy_cpu.cross_entropy import cross_entropy_backward, cross_entropy_forward
 from backends.numpy_cpu.embedding import embedding_backward, embedding_forward
 from backends.numpy_cpu.gelu import gelu_backward, gelu_forward
 from backends.numpy_cpu.layernorm import layernorm_backward, layernorm_forward
+from backends.numpy_cpu.lora import lora_backward, lora_forward
 from backends.numpy_cpu.matmul import matmul_backward, matmul_forward
 from backends.numpy_cpu.matmul_cross_entropy import (
     matmul_cross_entropy_backward,

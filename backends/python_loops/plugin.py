@@ -3,11 +3,13 @@
 
 from backends.python_loops.adamw import adamw
 from backends.python_loops.attention import attention_backward, attention_forward
+from backends.python_loops.attention_decode import attention_decode
 from backends.python_loops.cast import cast
 from backends.python_loops.cross_entropy import cross_entropy_backward, cross_entropy_forward
 from backends.python_loops.embedding import embedding_backward, embedding_forward
 from backends.python_loops.gelu import gelu_backward, gelu_forward
 from backends.python_loops.layernorm import layernorm_backward, layernorm_forward
+from backends.python_loops.lora import lora_backward, lora_forward
 from backends.python_loops.matmul import matmul_backward, matmul_forward
 from backends.python_loops.matmul_cross_entropy import (
     matmul_cross_entropy_backward,

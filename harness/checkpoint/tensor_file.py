@@ -14,7 +14,7 @@ import io
 import json
 import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,13 +51,25 @@ METADATA = "__metadata__"  # the one key that is not a tensor: text, which nobod
 
 def encode_header(arrays: Mapping[str, np.ndarray]) -> bytes:
     """The length and the header of the file that holds arrays."""
-    header, end = {}, 0
-    for name in _payload_order(arrays):
-        array = arrays[name]
-        begin, end = end, end + array.nbytes
+    return header_of(
+        [(name, arrays[name].dtype.name, arrays[name].shape) for name in _payload_order(arrays)]
+    )
+
+
+def header_of(
+    tensors: Iterable[tuple[str, str, Sequence[int]]], metadata: Mapping[str, str] | None = None
+) -> bytes:
+    """The length and the header of the file that holds tensors, in the order of their payload.
+
+    tensors: name, NumPy's name of the dtype, and shape. metadata: texts that some readers ask for.
+    """
+    header: dict[str, Any] = {METADATA: dict(metadata)} if metadata else {}
+    end = 0
+    for name, dtype, shape in tensors:
+        begin, end = end, end + math.prod(shape) * dtype_of(dtype).itemsize
         header[name] = {
-            "dtype": DTYPE_CODES[array.dtype.name],
-            "shape": list(array.shape),
+            "dtype": DTYPE_CODES[dtype],
+            "shape": list(shape),
             "data_offsets": [begin, end],
         }
     text = json.dumps(header, separators=(",", ":")).encode()
@@ -70,7 +82,7 @@ def encode(arrays: Mapping[str, np.ndarray]) -> Iterator[bytes | memoryview]:
     yield encode_header(arrays)
     for name in _payload_order(arrays):
         array = arrays[name]
-        yield _bytes_of(array.astype(_dtype(array.dtype.name), copy=False))
+        yield _bytes_of(array.astype(dtype_of(array.dtype.name), copy=False))
 
 
 def encoded_bytes(arrays: Mapping[str, np.ndarray]) -> int:
@@ -118,7 +130,7 @@ class Entry:
 def check_layout(path: Path) -> list[Entry]:
     """The arrays that the file's header promises; CheckpointError unless the payload holds just them."""
     with open_file(path) as (file, size):
-        return _read_header(file, size, path)[1]
+        return read_header(file, size, path)[1]
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], FileRecord]:
@@ -128,7 +140,7 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], FileRecord]:
     """
     arrays = {}
     with open_file(path) as (file, size):
-        header, entries = _read_header(file, size, path)
+        header, entries = read_header(file, size, path)
         digest = hashlib.sha256(header)
         for entry in entries:
             array = _allocate(entry, path)
@@ -142,7 +154,8 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], FileRecord]:
     return arrays, FileRecord(size, digest.hexdigest())
 
 
-def _read_header(file: io.FileIO, size: int, path: Path) -> tuple[bytes, list[Entry]]:
+def read_header(file: io.FileIO, size: int, path: Path) -> tuple[bytes, list[Entry]]:
+    """The bytes before the payload, and the arrays they promise, checked against the file's size."""
     if size < LENGTH.size:
         raise damaged(path, expected=f"at least {LENGTH.size} bytes", found=f"{size:,}")
     prefix = bytearray(LENGTH.size)
@@ -158,7 +171,7 @@ def _read_header(file: io.FileIO, size: int, path: Path) -> tuple[bytes, list[En
     text = bytearray(length)
     read_exactly(file, memoryview(text), path)
     try:
-        header = json.loads(text.decode(), object_pairs_hook=_without_repetition)
+        header = json.loads(text.decode(), object_pairs_hook=without_repetition)
     except (ValueError, RecursionError) as error:
         raise damaged(path, expected="a header in JSON", found=_shorten(error)) from None
     if not isinstance(header, dict):
@@ -186,7 +199,7 @@ def _entry(name: str, fields: Any, path: Path) -> Entry:
         raise damaged(path, expected=expected, found=_shorten(offsets))
     begin, end = offsets
     # In Python integers: the product of a hostile shape does not wrap around.
-    wanted = math.prod(shape) * _dtype(DTYPE_NAMES[dtype]).itemsize
+    wanted = math.prod(shape) * dtype_of(DTYPE_NAMES[dtype]).itemsize
     if end - begin != wanted:
         expected = f"{_shorten(wanted)} bytes for {_shorten(name)} {dtype} {_shorten(shape)}"
         raise damaged(path, expected=expected, found=f"offsets {_shorten(offsets)}")
@@ -211,7 +224,7 @@ def _check_offsets(entries: list[Entry], payload_bytes: int, path: Path) -> None
 
 def _allocate(entry: Entry, path: Path) -> np.ndarray:
     try:
-        return np.empty(entry.shape, _dtype(entry.dtype))
+        return np.empty(entry.shape, dtype_of(entry.dtype))
     except ValueError as error:  # an empty array whose other extents are beyond NumPy
         raise damaged(path, expected="a shape for NumPy", found=_shorten(error)) from None
     except MemoryError as error:
@@ -229,7 +242,8 @@ def _payload_order(arrays: Mapping[str, np.ndarray]) -> list[str]:
     return sorted(arrays, key=lambda name: -arrays[name].dtype.itemsize)
 
 
-def _dtype(name: str) -> np.dtype:
+def dtype_of(name: str) -> np.dtype:
+    """The dtype of that name as the file holds it: little-endian."""
     if name == "bfloat16":
         import ml_dtypes
 
@@ -248,7 +262,8 @@ def _are_counts(values: Any) -> bool:
     return isinstance(values, list) and all(type(x) is int and 0 <= x < 1 << 63 for x in values)
 
 
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For json.loads: an object, or a ValueError where it names a thing twice."""
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a name stands twice in one object")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from harness.contract import Argument, Const, Half, Ids, In, Magnitude, Op, Param, State
+from harness.contract.op import by_name
 from harness.errors import PluginError
 from harness.precision import dtype_under
 
@@ -178,7 +179,17 @@ def _forward_buffers(op, half, dims, style, precision, settings, rng):
             value = np.zeros(shape)
         assert argument.role is not None
         buffers[argument.name] = value.astype(dtype_under(precision, argument.role.dtype))
+    if op.never_read is not None:
+        _spoil(by_name(op.never_read, {**dims, **buffers}), buffers, rng)
     return buffers, _poison(half, buffers, style, rng)
+
+
+def _spoil(never_read: Mapping[str, Array], buffers: Mapping[str, Any], rng: Rng) -> None:
+    """Put a NaN into half of the elements that must not be read; the others keep their numbers."""
+    for name, mask in never_read.items():
+        buffer = buffers[name]
+        spread = mask.reshape(*mask.shape, *(1,) * (buffer.ndim - mask.ndim))
+        buffer[spread & (rng.random(buffer.shape) < 0.5)] = np.nan
 
 
 def _backward_buffers(op, half, dims, style, precision, settings, rng, buffers):

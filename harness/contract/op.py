@@ -13,6 +13,8 @@ An op file holds, by these names:
 and where it applies:
 
     example_inputs                (rng, dims) -> inputs that random numbers would not make valid
+    never_read                    inputs and letters, by name -> {buffer: which of its elements, by its
+                                  leading dimensions, the call must not read}
     bytes_forward, bytes_backward where an op gathers: bytes touched, from the letters
     MAY_ALIAS                     {half: ((output, input), ...)} that may share memory
     PASSES_GRADIENT               inputs whose gradient *is* that of the output (residual)
@@ -111,6 +113,7 @@ class Op:
     shapes: tuple[Mapping[str, int], ...]
     example_settings: Callable[[Mapping[str, int]], dict[str, Any]]
     example_inputs: Callable[..., dict[str, Any]] | None
+    never_read: Callable[..., dict[str, Any]] | None
     parts: tuple[str, ...]
     decompose: Callable[..., Any] | None
     passes_gradient: tuple[str, ...]
@@ -159,6 +162,7 @@ def read_op(module: ModuleType, name: str | None = None) -> Op:
         shapes=tuple(getattr(module, "SHAPES", ())),
         example_settings=getattr(module, "example_settings", lambda dims: {}),
         example_inputs=getattr(module, "example_inputs", None),
+        never_read=getattr(module, "never_read", None),
         parts=parts,
         decompose=_needed(module, name, "decompose") if parts else None,
         passes_gradient=tuple(getattr(module, "PASSES_GRADIENT", ())),

@@ -3,6 +3,10 @@
 sources.py         where text comes from: stdlib, tinyshakespeare, text
 tinyshakespeare.py the one source that is downloaded, with its hash
 token_files.py     token ids on disk, in llm.c's format
+tokenizer_file.py  the tokenizer that made them, beside them
+splits.py          a text cut in two and encoded
+prepare.py         `harness data prepare`: from text to files; its keys are in prepare_settings.py
+token_report.py    `harness data inspect`: what such a file holds
 dataset.py         tokens for training and for validation, and the checks of both
 sequences.py       the endless stream of training sequences, a pure function of its position
 ngram.py           what counting alone reaches: the losses that a trained model must beat

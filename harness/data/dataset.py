@@ -1,12 +1,13 @@
 """Tokens for training and for validation: `load` reads a source, tokenizes it and cuts it in two.
 
-The last validation_fraction of the stream of tokens is the validation. One cut, at a token and not
-at a file: on CPython 3.11's standard library it gives the n-gram losses of cutting the tail off
+The last validation_fraction of the stream is the validation (splits.py). One cut, and not one a
+file: on CPython 3.11's standard library it gives the n-gram losses of cutting the tail off
 every file to within 0.02 nats (3.149, 2.456, 1.870 against 3.148, 2.439, 1.850), whereas drawing
 whole files moves the unigram alone between 3.08 and 3.30.
 """
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,15 +17,19 @@ import numpy as np
 import numpy.typing as npt
 
 from harness import tokenizers
+from harness.data import splits, tokenizer_file
 from harness.data.files import find_files
-from harness.data.sources import Text, check_source, read_text
+from harness.data.sources import check_source, read_text
 from harness.data.token_files import HEADER_BYTES, read_token_files
 from harness.errors import ConfigError, DataError
-from harness.tokenizers import Tokenizer, check_token_ids, utf8
+from harness.tokenizers import Tokenizer, check_token_ids
+from harness.tokenizers.bpe_training import VOCABULARY
 
 __all__ = ["Dataset", "check_token_ids", "load", "require"]
 
 HASH_CHUNK_TOKENS = 1 << 20
+AUTO = "auto"
+VALIDATION_FILE = re.compile(r"_val(_\d+)?\.bin$")
 
 Tokens = npt.NDArray[np.int32] | npt.NDArray[np.uint16]
 
@@ -63,34 +68,38 @@ def load(
     tokenizer: str | Tokenizer,
     validation_fraction: float,
     cache_dir: Path,
+    bpe_vocab_size: int = VOCABULARY,
 ) -> Dataset:
     """Read a source and cut it in two.
 
     source, path: see sources.py.
-    tokenizer: a name, or the tokenizer of a checkpoint.
-    validation_fraction: 0 <= fraction < 1; not used where the path names *_val* files of its own.
+    tokenizer: a name; a file that ends in .json; the tokenizer of a checkpoint; or, for tokens,
+        `auto`: tokenizer.json beside their files.
+    validation_fraction: 0 <= fraction < 1; not used where the path has *_val.bin of its own.
     cache_dir: where downloads are kept.
+    bpe_vocab_size: of tokenizer bpe, which is learnt from the training part.
     """
-    if not 0 <= validation_fraction < 1:
-        raise ConfigError(
-            f"data.validation_fraction={validation_fraction} is not a fraction",
-            slug="validation-fraction-out-of-range",
-            expected="0 or more, and below 1",
-            do="data.validation_fraction=0.1",
-        )
+    check_fraction(validation_fraction)
     check_source(source, path)
+    if isinstance(tokenizer, str) and tokenizer.endswith(".json"):
+        tokenizer = tokenizer_file.read_tokenizer_file(Path(tokenizer).expanduser())
     if source == "tokens":
         assert path is not None
         return _load_tokens(path, tokenizer, validation_fraction)
-
     text = read_text(source, path, cache_dir)
-    if tokenizer == "char":
-        tokenizer = tokenizers.get("char", _joined(text))
-    elif isinstance(tokenizer, str):
-        tokenizer = tokenizers.get(tokenizer)
-    tokens = _encode(text, tokenizer)
-    train, validation = _cut(tokens, validation_fraction)
+    train, validation, tokenizer = splits.tail(text, tokenizer, validation_fraction, bpe_vocab_size)
     return _dataset(train, validation, tokenizer, text.description)
+
+
+def check_fraction(validation_fraction: float, key: str = "data.validation_fraction") -> None:
+    """Refuse what is no part of a whole. key: what the value is called in the error."""
+    if not 0 <= validation_fraction < 1:
+        raise ConfigError(
+            f"{key}={validation_fraction} is not a fraction",
+            slug="validation-fraction-out-of-range",
+            expected="0 or more, and below 1",
+            do=f"{key}=0.1",
+        )
 
 
 def require(
@@ -119,10 +128,12 @@ def require(
 
 
 def _load_tokens(path: str, tokenizer: str | Tokenizer, validation_fraction: float) -> Dataset:
-    if isinstance(tokenizer, str):
-        tokenizer = tokenizers.get(tokenizer)
     files = find_files(path, suffix=".bin")
-    validation_files = [file for file in files if "_val" in file.name]
+    if tokenizer == AUTO:
+        tokenizer = tokenizer_of(files)
+    elif isinstance(tokenizer, str):
+        tokenizer = tokenizers.get(tokenizer)
+    validation_files = [file for file in files if VALIDATION_FILE.search(file.name)]
     train_files = [file for file in files if file not in validation_files]
     if validation_files and train_files:
         train: Tokens = read_token_files(train_files)
@@ -139,18 +150,27 @@ def _load_tokens(path: str, tokenizer: str | Tokenizer, validation_fraction: flo
     return _dataset(train, validation, tokenizer, f"{of}, {size:,} bytes")
 
 
-def _encode(text: Text, tokenizer: Tokenizer) -> npt.NDArray[np.int32]:
-    """The documents one after another, end_of_text between two where the tokenizer has one."""
-    pieces: list[npt.NDArray[np.int32]] = []
-    for document in text.documents:
-        if pieces and tokenizer.end_of_text is not None:
-            pieces.append(np.array([tokenizer.end_of_text], dtype=np.int32))
-        pieces.append(tokenizer.encode(document.data, where=document.name))
-    return np.concatenate(pieces)
+def tokenizer_of(files: list[Path]) -> Tokenizer:
+    """The tokenizer.json beside the files; GPT-2's where there is none, as beside llm.c's own.
 
-
-def _joined(text: Text) -> str:
-    return "".join(utf8.decode(document.data, document.name) for document in text.documents)
+    Raises DataError where the files lie in folders of different tokenizers.
+    """
+    known: dict[str, tuple[Path, Tokenizer]] = {}
+    for folder in sorted({file.parent for file in files}):
+        beside = folder / tokenizer_file.NAME
+        found = tokenizers.get("gpt2")
+        if beside.exists():
+            found = tokenizer_file.read_tokenizer_file(beside)
+        known.setdefault(found.sha256, (folder, found))
+    if len(known) > 1:
+        raise DataError(
+            "these files of token ids were made with different tokenizers",
+            slug="tokenizers-differ",
+            found="\n".join(f"{found.name} in {folder}" for folder, found in known.values()),
+            do="data.path=FOLDER of one of them",
+        )
+    ((_, tokenizer),) = known.values()
+    return tokenizer
 
 
 def _cut(tokens: Tokens, validation_fraction: float) -> tuple[Tokens, Tokens]:

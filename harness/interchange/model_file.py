@@ -32,7 +32,7 @@ class ModelFile(Protocol):
 
     @property
     def dtype(self) -> np.dtype:
-        """What the file stores: float32 or bfloat16."""
+        """What the file stores: float32, bfloat16, or float16 (Hugging Face's only)."""
 
     @property
     def tokenizer(self) -> Tokenizer | None:

@@ -85,6 +85,9 @@ class Adapter(Protocol):
     def adapts(self, kind: str) -> bool:
         """Whether it adds to the outputs of a kind of linear layer: qkv, attproj, fc or fcproj."""
 
+    def parameters(self, model: GPT2) -> int:
+        """How many numbers it trains."""
+
     def declare(self, p: Program, model: GPT2) -> None:
         """Add its parameters to the program."""
 
@@ -103,7 +106,8 @@ def build(
 ) -> tuple[Program, Tensor]:
     """The program of B sequences of T tokens, and its result.
 
-    head: `loss` gives loss_N of each token, with the input `targets`; `logits` gives logits_NV.
+    head: `loss` gives loss_N of each token, with the input `targets`; `logits` gives logits_NV, and
+        `hidden` what the head would be given, hidden_NC.
     adapter: freezes every weight of the model, and trains its own.
     Inputs: tokens (B, T), position (B,), and targets (B, T), int32.
     """
@@ -130,6 +134,8 @@ def build(
         hidden = w.feed_forward(layer, h)
         following = w("ln1", layer + 1) if layer + 1 < model.layers else w("lnf")
         x, h = p.residual_layernorm(x, w.linear("fcproj", layer, hidden), *following, LAYERNORM_EPS)
+    if head == "hidden":
+        return p, h.reshape(B, T, C)
     if head == "logits":
         return p, p.matmul(h, w.wte, None).reshape(B, T, V)
     targets_BT = p.input("targets", (B, T))

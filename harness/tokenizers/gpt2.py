@@ -4,19 +4,17 @@ V = 50,257. tiktoken downloads two files (1.5 MB) the first time that it encodes
 training on files of token ids needs neither.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.errors import DataError
 from harness.tokenizers import utf8
+from harness.tokenizers.tiktoken_calls import call
 from harness.tokenizers.token_ids import check_token_ids
 from harness.tokenizers.tokenizer import TokenIds
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class Gpt2Tokenizer:
         """Ordinary encoding: <|endoftext|> in a text is its 13 characters, not id 50256."""
         text = utf8.checked(text, where)
         encoding = _encoding()
-        ids = _call(
+        ids = call(
             lambda: encoding.encode_ordinary(text),
             lambda found: DataError(
                 "tiktoken could not encode a text",
@@ -55,7 +53,7 @@ def _encoding() -> Any:
     """tiktoken's encoding, which it keeps, and whose files' hashes it checks."""
     import tiktoken
 
-    return _call(
+    return call(
         lambda: tiktoken.get_encoding("gpt2"),
         lambda found: DataError(
             "tokenizer gpt2 can't have its files",
@@ -65,14 +63,3 @@ def _encoding() -> Any:
             "and the setting; or data.tokenizer=bytes, which needs no files",
         ),
     )
-
-
-def _call(function: Callable[[], Result], explain: Callable[[str], DataError]) -> Result:
-    try:
-        return function()
-    except (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
-        raise
-    # A panic in tiktoken's Rust is a BaseException, which Exception would let through.
-    except BaseException as error:
-        text = f"{type(error).__name__}: {error}"
-        raise explain(text if len(text) <= 200 else text[:200] + " ...") from error

@@ -15,9 +15,9 @@ from harness.precision import dtype_under
 from tests.conformance.wrong import Wrong
 
 ROUND = {"B": 4, "T": 32, "N": 64, "C": 64, "H": 4, "D": 16, "F": 128, "I": 64, "O": 128}
-ROUND |= {"V": 128, "X": 64, "P": 4096}
+ROUND |= {"R": 4, "S": 64, "V": 128, "X": 64, "P": 4096}
 ODD = {"B": 3, "T": 17, "N": 37, "C": 33, "H": 3, "D": 7, "F": 31, "I": 29, "O": 23}
-ODD |= {"V": 41, "X": 19, "P": 127}
+ODD |= {"R": 3, "S": 11, "V": 41, "X": 19, "P": 127}
 # Room behind each buffer, so that a kernel that stores beyond its end harms nobody.
 ROOM = 64
 

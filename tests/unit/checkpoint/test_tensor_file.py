@@ -89,6 +89,20 @@ def test_the_size_is_known_before_writing(file):
     assert tensor_file.encoded_bytes(arrays) == len(written(arrays))
 
 
+def test_a_header_can_be_made_before_the_tensors_are_there(file):
+    header = tensor_file.header_of(
+        [("w", "bfloat16", (2, 3)), ("b", "float32", (1,))], {"format": "pt"}
+    )
+    assert len(header) % 8 == 0
+    file.write_bytes(header + bytes(2 * 6 + 4))
+    found = safetensors.deserialize(file.read_bytes())
+    assert [(name, fields["dtype"], fields["shape"]) for name, fields in found] == [
+        ("w", "BF16", [2, 3]),
+        ("b", "F32", [1]),
+    ]
+    assert {entry.name for entry in tensor_file.check_layout(file)} == {"w", "b"}
+
+
 HOSTILE = {
     "nothing": b"",
     "seven bytes": b"1234567",

@@ -24,12 +24,16 @@ def test_a_tokenizer_comes_back_from_its_json(name):
 def test_an_unknown_name_is_refused_with_the_nearest():
     with pytest.raises(ConfigError, match="no tokenizer is called 'gtp2'") as caught:
         tokenizers.get("gtp2")
-    assert caught.value.facts == {"there is": "bytes, char, gpt2", "do": "data.tokenizer=gpt2"}
+    assert caught.value.facts == {
+        "there is": "bytes, char, bpe, gpt2, or a file that ends in .json",
+        "do": "data.tokenizer=gpt2",
+    }
 
 
-def test_char_without_a_text_is_refused():
+@pytest.mark.parametrize("name", ["char", "bpe"])
+def test_a_vocabulary_from_a_text_without_a_text_is_refused(name):
     with pytest.raises(ConfigError, match="needs a text"):
-        tokenizers.get("char")
+        tokenizers.get(name)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +54,8 @@ def test_char_without_a_text_is_refused():
         {"name": "char", "characters": "ba"},
         {"name": "char", "characters": "aab"},
         {"name": "char", "characters": "ab", "vocab_size": 2, "sha256": "0" * 64},
+        {"name": "bpe"},
+        {"name": "bpe", "pieces": []},
     ],
     ids=repr,
 )
@@ -65,7 +71,7 @@ def test_a_record_with_a_changed_hash_says_which_part_differs():
 
 
 def test_tokenizers_and_data_import_nothing_heavy_but_numpy():
-    heavy = ["hydra", "pytest", "requests", "tiktoken", "torch", "urllib.request"]
+    heavy = ["hydra", "pytest", "requests", "tiktoken", "tokenizers", "torch", "urllib.request"]
     code = (
         "import sys, harness.tokenizers, harness.data;"
         f"print(*[name for name in {heavy} if name in sys.modules])"

@@ -1,0 +1,145 @@
+"""`harness import` and `harness export`: a stored model of one kind, written as another.
+
+Import gives the harness's own model folder, which keeps the tokenizer and the hash of the weights;
+export gives what llm.c or transformers reads. Tensors pass one at a time.
+"""
+
+from pathlib import Path
+
+from harness.errors import ConfigError
+from harness.interchange.model_file import ModelFile
+from harness.interchange.opening import open_model
+
+
+def run_import(kind: str, source: str, target: str | None) -> int:
+    """kind: `llmc` (a model .bin) or `hf` (a folder, or a name that is fetched)."""
+    from harness.interchange.model_folder import write_model_folder
+
+    path = _fetched(source) if kind == "hf" else Path(source).expanduser()
+    out = Path(target or f"models/{Path(source).stem}").expanduser()
+    with open_model(path) as stored:
+        _check_kind(kind, stored)
+        write_model_folder(out, stored)
+        _describe(stored)
+    print(f"wrote     {out}")
+    print(f"next      python -m harness.generate model_from={out} prompt=...")
+    return 0
+
+
+def run_export(
+    kind: str, source: str, target: str, dtype: str | None, *, with_state: bool = False
+) -> int:
+    """kind: `llmc`, `hf`, or `peft` for the adapter of a run. dtype: None keeps the source's.
+
+    with_state: of a run to llm.c, the set of files that its CUDA trainer resumes from.
+    """
+    _check_options(kind, dtype, with_state)
+    out = Path(target).expanduser()
+    if kind == "peft":
+        return run_export_peft(source, target)
+    if with_state:
+        from harness.interchange.llmc_training import write_set_of_run
+
+        made = write_set_of_run(Path(source).expanduser(), out, dtype or "float32")
+        print(
+            f"wrote     {made.model}, {made.states[0].name} and DONE, after {made.step:,} updates"
+        )
+        return 0
+    with open_model(source) as stored:
+        dtype = dtype or stored.dtype.name
+        _describe(stored)
+        if kind == "llmc":
+            _export_llmc(out, stored, dtype)
+        else:
+            from harness.interchange.huggingface import write_huggingface
+
+            write_huggingface(out, stored, dtype)
+    print(f"wrote     {out}")
+    return 0
+
+
+def run_export_peft(source: str, target: str) -> int:
+    """The adapter alone that a run trained."""
+    from contextlib import closing
+
+    from harness.interchange.checkpoint_model import newest_checkpoint
+    from harness.interchange.peft import save_peft
+
+    with closing(newest_checkpoint(Path(source).expanduser())) as stored:
+        if stored.lora is None:
+            raise ConfigError(
+                f"the run trained no adapter: {source}",
+                slug="run-without-adapter",
+                do="python -m harness.train adapter=lora ...; or harness export hf, the whole model",
+            )
+        save_peft(Path(target).expanduser(), stored.lora, stored.model, stored.adapter_tensor)
+        print(f"adapter   {stored.lora.description(stored.model)}")
+    print(f"wrote     {target}")
+    return 0
+
+
+def run_merge(base: str, adapter: str, target: str, sign: int) -> int:
+    """A model folder of the base with an adapter added (sign 1), or taken out again (-1)."""
+    from harness.interchange.merged import merged
+    from harness.interchange.model_folder import write_model_folder
+    from harness.interchange.peft import load_peft
+
+    out = Path(target).expanduser()
+    with open_model(base) as stored:
+        lora, arrays = load_peft(Path(adapter).expanduser(), stored.model)
+        result = merged(stored, lora, arrays.__getitem__, sign)
+        write_model_folder(out, result)
+        _describe(result)
+    print(f"wrote     {out}")
+    return 0
+
+
+def _export_llmc(out: Path, stored: ModelFile, dtype: str) -> None:
+    if dtype == "float16":  # as stored; llm.c has none
+        dtype = "float32"
+    from harness.interchange.llmc_model import write_llmc_model
+    from harness.interchange.llmc_tokenizer import pieces_of, write_llmc_tokenizer
+
+    write_llmc_model(out, stored, dtype)
+    tokenizer = stored.tokenizer
+    if tokenizer is None:
+        return
+    beside = out.with_name(f"{out.stem}_tokenizer.bin")
+    write_llmc_tokenizer(beside, pieces_of(tokenizer), tokenizer.end_of_text)
+    print(f"wrote     {beside}")
+
+
+def _check_options(kind: str, dtype: str | None, with_state: bool) -> None:
+    if (kind == "peft" and dtype) or (kind != "llmc" and with_state):
+        raise ConfigError(
+            f"harness export {kind} takes no {'--state' if with_state else '--dtype'}",
+            slug="export-option",
+            do="--state is of llmc, --dtype of llmc and hf",
+        )
+
+
+def _fetched(source: str) -> Path:
+    from harness.interchange.hub import resolve_huggingface
+
+    return resolve_huggingface(source)
+
+
+def _check_kind(kind: str, stored: ModelFile) -> None:
+    expected = {"llmc": "llm.c", "hf": "Hugging Face"}[kind]
+    if not stored.description.startswith(expected):
+        raise ConfigError(
+            f"this is no model of {expected}: {stored.path}",
+            slug="import-of-another-kind",
+            found=stored.description,
+            do="model_from=PATH takes every kind as it is; harness export writes another",
+        )
+
+
+def _describe(stored: ModelFile) -> None:
+    model, tokenizer = stored.model, stored.tokenizer
+    print(f"model     {stored.description}")
+    print(
+        f"          {model.parameters:,} parameters: {model.layers} layers, {model.heads} heads, "
+        f"{model.channels} channels, {model.positions:,} positions, vocabulary {model.vocab_size:,}"
+    )
+    print(f"tokenizer {tokenizer.name if tokenizer else 'not stored with it'}")

@@ -1,0 +1,184 @@
+"""The harness's own stored model: what `harness import` makes, and `model_from` takes.
+
+    model.safetensors   the tensors of harness/models/kinds.py, float32 or bfloat16
+    model.json          shape, tokenizer, what it was made from, size and sha256 of the tensors
+
+It is written under a hidden name, forced to the disk and renamed: there is all of it or nothing.
+"""
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness import tokenizers
+from harness.checkpoint.disk import FileRecord, measure, open_file, read_exactly, sync_folder
+from harness.checkpoint.disk import write_file as write_durably
+from harness.checkpoint.layout import damaged
+from harness.checkpoint.tensor_file import dtype_of, without_repetition
+from harness.errors import CheckpointError, HarnessError, ResourceError
+from harness.interchange.model_file import ModelFile
+from harness.interchange.safetensors_file import SafetensorsFile, write_safetensors
+from harness.interchange.stored_tensors import STORED, check_tensors, read_finite
+from harness.models.gpt2 import GPT2
+from harness.models.kinds import tensor_shapes
+from harness.tokenizers import Tokenizer
+
+DESCRIPTION = "model.json"
+TENSORS = "model.safetensors"
+FORMAT = "gpt2-harness model"
+VERSION = 1
+LARGEST_DESCRIPTION = 16 << 20  # bytes; a tokenizer of 50,000 pieces takes 1 MB
+SIZES = ("layers", "heads", "channels", "positions", "vocab_size")
+
+
+class ModelFolder:
+    """A model folder, open and verified; a ModelFile."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        content = _read_description(self.path / DESCRIPTION)
+        self.model = _model(content, self.path / DESCRIPTION)
+        self.tokenizer = _tokenizer(content, self.path / DESCRIPTION)
+        self.description = f"model folder, made from {content['made_from']}"
+        _check_record(content["tensors"], self.path)
+        self._file = SafetensorsFile(self.path / TENSORS)
+        try:
+            self.dtype = check_tensors(self._file, self.model)
+        except BaseException:
+            self.close()
+            raise
+
+    def read_into(self, name: str, out: np.ndarray) -> None:
+        read_finite(self._file, self.model, name, out, self.path)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def write_model_folder(path: Path | str, source: ModelFile) -> None:
+    """Write a stored model as a new folder, one tensor in memory at a time.
+
+    Raises CheckpointError where there is one with something in it already.
+    """
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise CheckpointError(
+            f"there is something at {path} already",
+            slug="model-exists",
+            effect="nothing was written",
+            do="give another folder, or delete this one",
+        )
+    stage = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.partial")
+    try:
+        try:
+            stage.mkdir(parents=True)
+            record = _write_tensors(stage / TENSORS, source)
+            write_durably(stage / DESCRIPTION, [_description(source, record)])
+            sync_folder(stage)
+            os.rename(stage, path)
+        finally:
+            with suppress(OSError):
+                shutil.rmtree(stage)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise ResourceError(
+            f"model folder can't be written: {path}", slug="model-not-written", found=error
+        ) from error
+
+
+def _write_tensors(path: Path, source: ModelFile) -> FileRecord:
+    shapes = tensor_shapes(source.model)
+    listed = [(name, _stored_as(source), shape) for name, shape in shapes.items()]
+    return write_safetensors(path, listed, _pieces(source))
+
+
+def _stored_as(source: ModelFile) -> str:
+    """The source's own dtype; float32 for float16, whose range bfloat16 would round."""
+    return source.dtype.name if source.dtype.name in STORED else "float32"
+
+
+def _pieces(source: ModelFile) -> Iterator[memoryview]:
+    stored = dtype_of(_stored_as(source))
+    for name, shape in tensor_shapes(source.model).items():
+        values = np.empty(shape, np.float32)
+        source.read_into(name, values)
+        yield values.astype(stored, copy=False).reshape(-1).view(np.uint8).data
+
+
+def _description(source: ModelFile, record: FileRecord) -> bytes:
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "model": {name: getattr(source.model, name) for name in SIZES},
+        "made_from": source.description,
+        "tokenizer": None if source.tokenizer is None else source.tokenizer.to_dict(),
+        "tensors": dataclasses.asdict(record),
+    }
+    return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    with open_file(path) as (file, size):
+        if size > LARGEST_DESCRIPTION:
+            expected = f"at most {LARGEST_DESCRIPTION:,} bytes"
+            raise damaged(path, expected=expected, found=f"{size:,}")
+        text = bytearray(size)
+        read_exactly(file, memoryview(text), path)
+    try:
+        content = json.loads(text.decode(), object_pairs_hook=without_repetition)
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, expected="JSON", found=str(error)[:80]) from None
+    wanted = {"format", "version", "model", "made_from", "tokenizer", "tensors"}
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise damaged(path, expected=f"a description of format '{FORMAT}'", found="another file")
+    if content.get("version") != VERSION:
+        found = str(content.get("version"))[:80]
+        raise damaged(path, expected=f"version {VERSION}", found=f"version {found}")
+    if content.keys() != wanted or not isinstance(content["made_from"], str):
+        raise damaged(path, expected=", ".join(sorted(wanted)), found="other fields")
+    return content
+
+
+def _model(content: dict[str, Any], path: Path) -> GPT2:
+    sizes = content["model"]
+    fits = (
+        isinstance(sizes, dict)
+        and sizes.keys() == set(SIZES)
+        and all(type(x) is int and 0 < x < 2**31 for x in sizes.values())
+        and sizes["channels"] % sizes["heads"] == 0
+    )
+    if not fits:
+        expected = f"{', '.join(SIZES)} that a GPT-2 can have"
+        raise damaged(path, expected=expected, found=str(sizes)[:80])
+    return GPT2(**sizes)
+
+
+def _tokenizer(content: dict[str, Any], path: Path) -> Tokenizer | None:
+    if content["tokenizer"] is None:
+        return None
+    try:
+        return tokenizers.from_dict(content["tokenizer"])
+    except HarnessError as error:
+        raise damaged(path, expected="the record of a tokenizer", found=error.headline) from None
+
+
+def _check_record(record: Any, folder: Path) -> None:
+    """The tensors are those that were described: safetensors files carry no checksum."""
+    if not isinstance(record, dict) or record.keys() != {"bytes", "sha256"}:
+        expected = "size and sha256 of the tensors"
+        raise damaged(folder / DESCRIPTION, expected=expected, found=str(record)[:80])
+    size = record["bytes"] if type(record["bytes"]) is int else -1
+    found = measure(folder / TENSORS, size)
+    if dataclasses.asdict(found) != record:
+        raise damaged(
+            folder / TENSORS,
+            expected=f"{record['bytes']} bytes, sha256 {record['sha256']}"[:160],
+            found=f"{found.bytes:,} bytes, sha256 {found.sha256 or 'not computed'}",
+        )

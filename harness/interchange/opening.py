@@ -1,0 +1,93 @@
+"""Any path that holds a GPT-2 -> a ModelFile, by what lies there and not by its name.
+
+    a file                     llm.c's model, by its magic number
+    a folder with model.json   the harness's own
+    ... with config.json       Hugging Face
+    ... with checkpoints/      a run: its newest complete checkpoint
+    ... with manifest.json     one checkpoint
+    ... with DONE_*            what llm.c's CUDA trainer left: its newest whole set
+
+A run that trained an adapter gives the sum of both.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.checkpoint.layout import MANIFEST
+from harness.errors import CheckpointError
+from harness.interchange.model_file import ModelFile
+from harness.interchange.model_folder import DESCRIPTION
+
+
+@contextmanager
+def open_model(path: Path | str) -> Iterator[ModelFile]:
+    """The stored model at path, open. Raises CheckpointError where there is none."""
+    source = _reader(Path(path).expanduser())
+    try:
+        yield source
+    finally:
+        source.close()
+
+
+def _reader(path: Path) -> ModelFile:
+    if path.is_file():
+        from harness.interchange.llmc_model import LlmcModel
+
+        return LlmcModel(path)
+    for name, reader in _FOLDERS.items():
+        if (path / name).exists():
+            return reader(path)
+    if path.is_dir() and any(path.glob("DONE_*")):
+        from harness.interchange.llmc_training import LlmcSetModel
+
+        return LlmcSetModel(path)
+    raise CheckpointError(
+        f"there is no model at {path}",
+        slug="model-missing",
+        where=path.absolute(),
+        expected="llm.c's model.bin, or a folder with " + ", ".join(_FOLDERS),
+        found=_found(path),
+        do="harness import hf NAME fetches a model of Hugging Face; python -m harness.train makes one",
+    )
+
+
+def _model_folder(path: Path) -> ModelFile:
+    from harness.interchange.model_folder import ModelFolder
+
+    return ModelFolder(path)
+
+
+def _huggingface(path: Path) -> ModelFile:
+    from harness.interchange.huggingface import HuggingFaceModel
+
+    return HuggingFaceModel(path)
+
+
+def _run(path: Path) -> ModelFile:
+    from harness.interchange.checkpoint_model import newest_of_run
+
+    return newest_of_run(path)
+
+
+def _checkpoint(path: Path) -> ModelFile:
+    from harness.interchange.checkpoint_model import open_checkpoint
+
+    return open_checkpoint(path)
+
+
+_FOLDERS: dict[str, Callable[[Path], ModelFile]] = {
+    DESCRIPTION: _model_folder,
+    "config.json": _huggingface,
+    MANIFEST: _checkpoint,
+    "checkpoints": _run,
+}
+
+
+def _found(path: Path) -> str:
+    if not path.exists():
+        return "nothing"
+    if not path.is_dir():
+        return "neither a file nor a folder"
+    names = sorted(entry.name for entry in path.iterdir())
+    return ", ".join(names[:8]) + (" ..." if len(names) > 8 else "") or "an empty folder"

@@ -1,0 +1,56 @@
+"""The stored model that a run begins with, where `model_from` names one."""
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from harness.config import RunConfig
+from harness.errors import ConfigError
+from harness.interchange.model_file import ModelFile
+from harness.interchange.opening import open_model
+from harness.models.gpt2 import GPT2
+from harness.tokenizers import Tokenizer
+
+
+@contextmanager
+def starting_model(run: RunConfig) -> Iterator[tuple[RunConfig, ModelFile | None]]:
+    """The run with the stored model's shape, and that model, open; (run, None) without model_from."""
+    if run.model_from is None:
+        yield run, None
+        return
+    with open_model(run.model_from) as source:
+        yield with_shape(run, source.model), source
+
+
+def with_shape(run: RunConfig, model: GPT2) -> RunConfig:
+    """The run, its model of a stored one's shape. The ops in its places stay the run's."""
+    shape = dataclasses.replace(
+        run.model,
+        layers=model.layers,
+        heads=model.heads,
+        channels=model.channels,
+        positions=model.positions,
+        vocab_size=model.vocab_size,
+    )
+    return dataclasses.replace(run, model=shape)
+
+
+def check_tokenizer(source: ModelFile, tokenizer: Tokenizer) -> None:
+    """Refuse data whose token ids mean something else to the stored model."""
+    own = source.tokenizer
+    if own is not None and own.sha256 != tokenizer.sha256:
+        raise ConfigError(
+            f"the data is in tokens of '{tokenizer.name}', the model in those of '{own.name}'",
+            slug="tokenizer-of-another-model",
+            where=source.path,
+            effect="its embeddings would stand for other text",
+            do=f"data.tokenizer={own.name}, or tokens made with the model's own tokenizer",
+        )
+    if tokenizer.vocab_size > source.model.vocab_size:
+        raise ConfigError(
+            f"the data's tokenizer knows {tokenizer.vocab_size:,} tokens, "
+            f"the model {source.model.vocab_size:,}",
+            slug="vocabulary-too-large",
+            where=source.path,
+            do="data.tokenizer=NAME of the one that the model was trained with",
+        )

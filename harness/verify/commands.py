@@ -1,0 +1,116 @@
+"""`harness verify MODEL STATE [key=value ...]` and `harness verify write FOLDER [key=value ...]`."""
+
+import json
+from pathlib import Path
+
+from harness.checkpoint.disk import write_atomically
+from harness.config import model_of
+from harness.errors import CheckpointError, ConfigError, ResourceError
+from harness.interchange import llmc_header
+from harness.interchange.llmc_debug_state import LlmcDebugState
+from harness.interchange.opening import open_model
+from harness.models.gpt2 import GPT2
+from harness.verify.check import Check
+from harness.verify.difference import Row
+from harness.verify.options import WHO_COMPUTES, composed, report_path, taken
+from harness.verify.steps_check import STEPS
+from harness.verify.write import write_files
+
+SIZES = ("layers", "heads", "channels", "positions", "vocab_size")
+SHAPE = ("model", *(f"model.{size}" for size in SIZES))
+VOCABULARY = 256  # where the model's preset leaves it to a tokenizer
+FAILED = 6  # the exit code of NumericsError: a result outside its tolerance
+
+
+def run_verify(model_path: str, state_path: str, overrides: list[str]) -> int:
+    """Verify the backends of these overrides. Returns 0, or 6 where a result is out of its bounds.
+
+    overrides: steps=N (0 leaves the AdamW steps out), report=FILE.json, and those of a run that say
+    who computes: backend, ops, precision, transfer.
+    """
+    numbers, texts, rest = taken(overrides, {"steps": 0}, ("report",))
+    report = report_path(texts.get("report"))
+    run = composed(rest, WHO_COMPUTES, "the model and the state give shape, B and T")
+    _refuse_swapped(Path(model_path), Path(state_path))
+    with (
+        open_model(model_path) as source,
+        LlmcDebugState(Path(state_path).expanduser(), source.model) as state,
+    ):
+        check = Check(run, source, state, numbers.get("steps", STEPS))
+        for line in check.heading():
+            print(line)
+        rows = []
+        for row in check.rows():
+            print(row, flush=True)
+            rows.append(row)
+        if report is not None:
+            _write_report(report, check.record(rows))
+    return _verdict(rows)
+
+
+def run_verify_write(folder: str, overrides: list[str]) -> int:
+    """Write a random model and its debug state. Returns 0.
+
+    overrides: model=PRESET, model.layers and the other sizes, B=, T= and seed=.
+    """
+    numbers, _, rest = taken(overrides, {"B": 1, "T": 1, "seed": 0})
+    if not any(override.partition("=")[0] == "model" for override in rest):
+        rest = ["model=micro", *rest]
+    run = composed(rest, SHAPE, "a state is of one batch, by the float64 formulas")
+    model = model_of(run, run.model.vocab_size or VOCABULARY)
+    B, T = numbers.get("B", 4), numbers.get("T", min(64, model.positions))
+    _refuse_too_long(model, T)
+    written = write_files(Path(folder).expanduser(), model, B, T, numbers.get("seed", 0))
+    for path in (written.model, written.state):
+        print(f"{path}  {path.stat().st_size:,} bytes")
+    print(f"{B} x {T} tokens, loss {written.loss:.6f}")
+    print(f"harness verify {written.model} {written.state} backend=NAME")
+    return 0
+
+
+def _verdict(rows: list[Row]) -> int:
+    failed = [row.name for row in rows if not row.ok]
+    if failed:
+        print(f"\nFAIL: {len(failed)} of {len(rows)} are out of bounds: {', '.join(failed)}")
+        return FAILED
+    print(f"\nok: {len(rows)} of {len(rows)} within bounds")
+    return 0
+
+
+def _refuse_swapped(model_path: Path, state_path: Path) -> None:
+    if (_magic(model_path), _magic(state_path)) == (llmc_header.DEBUG_STATE, llmc_header.MODEL):
+        raise CheckpointError(
+            f"this is a debug state, and that a model: {model_path}, {state_path}",
+            slug="verify-files-swapped",
+            do=f"harness verify {state_path} {model_path}",
+        )
+
+
+def _magic(path: Path) -> int | None:
+    """The first number of a regular file; what else is wrong with it, its reader says."""
+    if not path.is_file():
+        return None
+    try:
+        with open(path, "rb") as file:
+            return int.from_bytes(file.read(4), "little")
+    except OSError:
+        return None
+
+
+def _refuse_too_long(model: GPT2, T: int) -> None:
+    if model.positions < T:
+        raise ConfigError(
+            f"T={T} tokens do not fit a model of {model.positions} positions",
+            slug="verify-too-long",
+            do=f"T={model.positions}, or model.positions={T}",
+        )
+
+
+def _write_report(path: Path, record: dict[str, object]) -> None:
+    text = json.dumps(record, indent=2, allow_nan=False) + "\n"
+    try:
+        write_atomically(path, text.encode())
+    except OSError as error:
+        raise ResourceError(
+            f"report can't be written: {path}", slug="verify-report-not-written", found=error
+        ) from error
