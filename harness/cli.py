@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable
 
 from harness import __version__
-from harness.errors import HarnessError
+from harness.errors import ConfigError, HarnessError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -219,6 +219,12 @@ def _data(arguments: argparse.Namespace) -> int:
     from harness.data.token_report import run_inspect
 
     if arguments.action == "inspect":
+        if arguments.overrides:
+            raise ConfigError(
+                f"harness data inspect takes a file, and was given {arguments.overrides[0]} as well",
+                slug="setting-without-effect",
+                do=f"harness data inspect {arguments.source}",
+            )
         return run_inspect(arguments.source)
     return run_prepare(arguments.source, arguments.overrides)
 

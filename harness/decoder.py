@@ -198,8 +198,8 @@ class Decoder(NextToken):
 
     def _prefill_length(self, left: int, room: int) -> int:
         """A power of two, so that few plans are made; never beyond the cache."""
-        T = SHORTEST_PREFILL
-        while T < min(left, LONGEST_PREFILL):
+        wanted, T = min(left, LONGEST_PREFILL), SHORTEST_PREFILL
+        while wanted > T:
             T *= 2
         return min(T, room)
 

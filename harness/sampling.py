@@ -66,11 +66,12 @@ def draw(
     penalised_V = penalise(logits_V.astype(np.float64), context, settings.repetition_penalty)
     if settings.temperature == 0:
         return int(penalised_V.argmax())
-    left_V = nucleus(
-        largest(heat(penalised_V, settings.temperature), settings.top_k), settings.top_p
-    )
-    cumulative_V = np.cumsum(np.exp(left_V - left_V.max()))
-    return int(np.searchsorted(cumulative_V, number * cumulative_V[-1], side="right"))
+    heated_V = largest(heat(penalised_V, settings.temperature), settings.top_k)
+    # Of 50,257 logits top-k leaves a few dozen: what follows is done with those alone.
+    ids = np.flatnonzero(heated_V > -np.inf)
+    left = nucleus(heated_V[ids], settings.top_p)
+    cumulative = np.cumsum(np.exp(left - left.max()))
+    return int(ids[np.searchsorted(cumulative, number * cumulative[-1], side="right")])
 
 
 def penalise(

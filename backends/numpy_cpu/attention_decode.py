@@ -1,6 +1,6 @@
 """keys[position + t] = k[t]        s[i,j] = q[i] · keys[j] / sqrt(D)  for j <= position + i
 
-    values[position + t] = v[t]        p[i,j] = exp(s[i,j]) / Σ_j exp(s[i,j])        out[i] = Σ_j p[i,j] values[j]
+    values[position + t] = v[t]        p[i] = softmax(s[i])        out[i] = Σ_j p[i,j] values[j]
 
 Rows of the batch at the same position are taken together. One query a head is two products of a
 matrix and a vector, which BLAS reads from the cache where they lie; it sees the whole of what is read,

@@ -1,0 +1,1 @@
+"""How fast is text generated, and beside transformers? See README.md beside this file."""

@@ -36,9 +36,8 @@ def peer_of(
         eos_token_id=None,
     )
     peer = GPT2LMHeadModel(config).eval()
-    named = {
-        name: torch.from_numpy(array.copy()) for name, array in named_tensors(model, weights).items()
-    }
+    arrays = named_tensors(model, weights)
+    named = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
     peer.load_state_dict(named, strict=False)
     assert peer.lm_head.weight.data_ptr() == peer.transformer.wte.weight.data_ptr()
     tokens = torch.tensor([prompt])

@@ -108,7 +108,7 @@ def _write_set(stored: CheckpointModel, folder: Path, dtype: str) -> CheckpointS
         if wanted != file.entries.keys():
             raise CheckpointError(
                 f"the checkpoint holds no moments of AdamW: {found.path}",
-                slug="moments-of-another-optimizer",
+                slug="checkpoint-without-moments",
                 expected="m and v of every tensor",
                 found=", ".join(sorted({name.partition(".")[0] for name in file.entries}))
                 or "none",

@@ -50,7 +50,7 @@ def check_tokenizer(source: ModelFile, tokenizer: Tokenizer) -> None:
         raise ConfigError(
             f"the data's tokenizer knows {tokenizer.vocab_size:,} tokens, "
             f"the model {source.model.vocab_size:,}",
-            slug="vocabulary-too-large",
+            slug="tokenizer-larger-than-model",
             where=source.path,
             do="data.tokenizer=NAME of the one that the model was trained with",
         )

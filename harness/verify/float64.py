@@ -89,10 +89,13 @@ class Float64Model:
         }
         update = self.ops["adamw"].forward.outputs
         for name, param in self.weights.items():
-            m, v = self._moments.setdefault(name, (np.zeros_like(param), np.zeros_like(param)))
-            arrays = {"param_P": param, "m_P": m, "v_P": v, "grad_P": self.gradients[name]}
+            if name not in self._moments:
+                self._moments[name] = np.zeros(param.size), np.zeros(param.size)
+            m_P, v_P = self._moments[name]
+            flat = {"param_P": param.reshape(-1), "m_P": m_P, "v_P": v_P}
+            flat["grad_P"] = self.gradients[name].reshape(-1)
             for start in range(0, param.size, PIECE):
-                pieces = {n: a.reshape(-1)[start : start + PIECE] for n, a in arrays.items()}
+                pieces = {n: array[start : start + PIECE] for n, array in flat.items()}
                 for updated, values in update(pieces | constants, {}).items():
                     pieces[updated][...] = values
 

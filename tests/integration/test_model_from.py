@@ -119,7 +119,7 @@ def test_the_moments_that_go_to_llmc_come_back(train, from_stored, workplace):
         (["model_from=stored", "sequence_length=17"], 2, "too-long-for-model"),
         (["optimizer_from=stored"], 2, "moments-without-model"),
         (["model_from=stored", "optimizer_from=stored"], 4, "llmc-set-missing"),
-        (["model_from=few"], 2, "vocabulary-too-large"),
+        (["model_from=few"], 2, "tokenizer-larger-than-model"),
     ],
 )
 def test_what_does_not_fit_is_named(train, workplace, overrides, code, words):

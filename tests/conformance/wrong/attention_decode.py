@@ -65,7 +65,9 @@ def position_of_first_row(out_BTHD, keys_BXHD, values_BXHD, qkv_BT3HD, position_
     decode(out_BTHD, keys_BXHD, values_BXHD, qkv_BT3HD, first)
 
 
-@wrong("attention_decode", "every row reads as far as the longest: what is there counts", subtle=True)
+@wrong(
+    "attention_decode", "every row reads as far as the longest: what is there counts", subtle=True
+)
 def reads_to_the_longest(out_BTHD, keys_BXHD, values_BXHD, qkv_BT3HD, position_B):
     write(keys_BXHD, values_BXHD, qkv_BT3HD, position_B)
     longest = np.full_like(position_B, position_B.max())

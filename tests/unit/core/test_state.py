@@ -33,9 +33,9 @@ def decode_program(ops, T):
     return p, p.attention_decode(*cache, qkv, position)
 
 
-def executor_of(ops, T, commons=None, backend="reference"):
+def executor_of(ops, T, commons=None, dispatch=None):
     program, result = decode_program(ops, T)
-    dispatch = Dispatch(ops, {"every_op": backend})
+    dispatch = dispatch or Dispatch(ops, {"every_op": "reference"})
     plan = make_plan(program, result, dispatch, Precision(), train=False)
     return Executor(plan, Parameters(program, HOST), (), commons)
 
@@ -88,8 +88,8 @@ def test_without_commons_each_executor_has_its_own_and_it_is_zero_at_first(ops, 
 
 
 def test_a_state_lives_on_the_device_of_its_op(ops, qkv):
-    commons = Commons()
-    many, one = (executor_of(ops, T, commons, TOY) for T in (4, 1))
+    commons, toy = Commons(), Dispatch(ops, {"every_op": TOY})
+    many, one = (executor_of(ops, T, commons, toy) for T in (4, 1))
     run(many, qkv[:, :4], 0)
     assert {version.device for version in one.plan.states} != {"host"}
     assert np.allclose(run(one, qkv[:, 4:], 4)[:, 0], attended(qkv), atol=1e-6)

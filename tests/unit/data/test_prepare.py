@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import tokenizers
+from harness import command_line, tokenizers
 from harness.data import load, read_token_file, write_token_file
 from harness.data.prepare import run_prepare
 from harness.data.token_report import run_inspect
 from harness.data.tokenizer_file import read_tokenizer_file, write_tokenizer_file
 from harness.errors import ConfigError, DataError, ResourceError
+from harness.run import load_data
 
 TEXT = "".join(f"line {n} of a text that repeats, and {n * n} is a number\n\n" for n in range(60))
 
@@ -454,3 +455,20 @@ def test_the_tokenizer_file_states_the_hash_that_a_run_records(prepare, workplac
     prepare("text.txt", "tokenizer=bpe", "out=p")
     stated = json.loads(Path("p/tokenizer.json").read_text())["sha256"]
     assert load("tokens", "p", "auto", 0.1, workplace).tokenizer.to_dict()["sha256"] == stated
+
+
+# As a run is told to
+
+
+def test_a_run_finds_the_tokenizer_beside_its_files(prepare, workplace):
+    prepare("text.txt", "tokenizer=bpe", "vocab_size=300", "out=p")
+    run = command_line.compose(["model=micro", "data=tokens", "data.path=p"])
+    assert load_data(run).tokenizer == read_tokenizer_file("p/tokenizer.json")
+
+
+def test_a_run_learns_byte_pairs_from_its_text(workplace):
+    keys = ["model=micro", "data=text", "data.path=text.txt", "data.tokenizer=bpe"]
+    run = command_line.compose([*keys, "data.bpe_vocab_size=300"])
+    assert load_data(run).tokenizer.vocab_size == 300
+    with pytest.raises(ConfigError, match="no byte-pair vocabulary has 200 ids"):
+        load_data(command_line.compose([*keys, "data.bpe_vocab_size=200"]))

@@ -68,3 +68,9 @@ def test_byte_pairs_of_gpt2_are_joined(gpt2_files):
 
 def test_what_could_control_a_terminal_becomes_dots():
     assert printable("a\x1b[2Jb\tc\nd\r\x07é") == "a·[2Jb\tc\nd··é"
+
+
+@pytest.mark.parametrize("count", range(12, 24))
+def test_letting_go_of_wrong_bytes_does_not_cut_a_character(count):
+    tokens = [*[0xFF] * count, *"🙂".encode(), ord("x")]
+    assert "".join(shown(BYTES, tokens)) == REPLACEMENT * count + "🙂x"

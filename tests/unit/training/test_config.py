@@ -38,7 +38,7 @@ def test_a_run_is_called_by_its_model(preset):
 
 def test_the_main_file_names_every_setting_of_a_run():
     written = set(OmegaConf.load(conf_dir() / "config.yaml"))
-    groups = {"model", "data", "optimizer", "schedule", "ops"}
+    groups = {"model", "data", "adapter", "optimizer", "schedule", "ops"}
     assert {f.name for f in fields(RunConfig)} - groups - written <= {"wrappers", "precision_of"}
 
 

@@ -187,7 +187,9 @@ def test_a_token_outside_of_the_vocabulary_is_refused_before_a_kernel_runs(decod
 
 def test_a_model_without_a_decoding_op_is_refused_by_name(parameters):
     lattice = GPT2(2, 2, 16, 16, 40, attention="lattice_attention")
-    with pytest.raises(ConfigError, match="lattice_attention cannot generate from a cache") as caught:
+    with pytest.raises(
+        ConfigError, match="lattice_attention cannot generate from a cache"
+    ) as caught:
         Decoder(lattice, parameters, Dispatch(OPS, {"every_op": "numpy"}))
     assert "cache=false" in caught.value.facts["do"]
 
