@@ -5,7 +5,7 @@ Batches follow one another; rows of the last one that nobody asked for are compu
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Generator as Steps
 from pathlib import Path
 
 from harness.continuation import INTERRUPTED, Row, continuations
@@ -71,7 +71,7 @@ class Generator:
         """A row that is to be continued. index: which of the seed's streams it draws from."""
         return Row(prompt, row_stream(self.config.seed, index))
 
-    def run(self, rows: list[Row]) -> Iterator[list[Row]]:
+    def run(self, rows: list[Row]) -> Steps[list[Row], None, None]:
         """Continue rows, a batch of them at most; after each step, those that have advanced.
 
         Rows that go on still when this is closed, as by Ctrl-C, are told to have been interrupted.

@@ -79,6 +79,16 @@ def test_targets_reach_the_last_token_and_ignored_rows():
     assert set(data.buffers["targets_N"]) == {-1, data.settings["vocab_size"] - 1}
 
 
+def test_half_of_a_cache_beyond_the_new_tokens_is_nan_and_nothing_before():
+    case = parse_case("attention_decode[B=3,T=2,H=3,D=5,X=31,normal,seed=0,fp32]", OPS)
+    buffers = data_of(OPS["attention_decode"], case).buffers
+    for name in ("keys_BXHD", "values_BXHD"):
+        for cache_XHD, first in zip(buffers[name], buffers["position_B"], strict=True):
+            assert np.isfinite(cache_XHD[: first + 2]).all()
+            beyond = cache_XHD[first + 2 :]
+            assert not beyond.size or 0.3 < np.isnan(beyond).mean() < 0.7
+
+
 def test_adamw_meets_gradients_below_its_eps_with_empty_moments():
     case = parse_case("adamw[P=127,first-step,seed=0,fp32]", OPS)
     buffers = data_of(OPS["adamw"], case).buffers
