@@ -103,7 +103,11 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("export", help="a stored model or run, for llm.c or transformers")
     command.add_argument("kind", choices=["llmc", "hf", "peft"])
-    command.add_argument("source", metavar="MODEL", help="a run, a model folder, model.bin, ...")
+    command.add_argument(
+        "source",
+        metavar="MODEL",
+        help="a run, `auto` for the newest, a model folder, model.bin, ...",
+    )
     command.add_argument("target", metavar="TARGET", help="a .bin (llmc), a new folder")
     command.add_argument("--dtype", choices=["float32", "bfloat16"], help="default: as stored")
     command.add_argument(

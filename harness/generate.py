@@ -63,7 +63,9 @@ def execute(config: "GenerateConfig") -> int:
     """Generate what a checked configuration asks for. Returns the exit code; raises HarnessError."""
     from harness.answers import Answers
     from harness.generate_config import prompts_of
-    from harness.generator import Generator, chosen_model
+    from harness.generator import Generator
+    from harness.interchange.merged import with_adapter
+    from harness.interchange.newest_run import chosen_model
     from harness.interchange.opening import open_model
     from harness.prompting import Prompting, check_name
     from harness.results import Results
@@ -72,9 +74,11 @@ def execute(config: "GenerateConfig") -> int:
     # What is cheap to check is checked first: weights may take a while.
     texts = [] if config.is_interactive else prompts_of(config)
     check_name(config.tokenizer)
-    path = chosen_model(config)
+    path = chosen_model(config.model_from, config.runs_dir)
     results = Results(config, path)
     with open_model(path) as source:
+        if config.adapter is not None:
+            source = with_adapter(source, config.adapter)
         say(f"model      {shown(path)}: {source.description}")
         prompting = Prompting(source, config.tokenizer, config.stop != "never", say)
         prompts = [prompting.encode(text, f"prompt {i + 1}") for i, text in enumerate(texts)]

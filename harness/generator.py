@@ -6,13 +6,11 @@ Batches follow one another; rows of the last one that nobody asked for are compu
 import dataclasses
 import time
 from collections.abc import Generator as Steps
-from pathlib import Path
 
 from harness.continuation import INTERRUPTED, Row, continuations
 from harness.decoder import Decoder, NextToken, Recomputer
 from harness.device import HOST
 from harness.dispatch import Dispatch
-from harness.errors import CheckpointError
 from harness.generate_config import GenerateConfig, chosen
 from harness.interchange.model_file import ModelFile
 from harness.memory_need import MemoryNeed
@@ -22,8 +20,6 @@ from harness.plugins import all_ops, load_wrapper
 from harness.precision import Precision
 from harness.prompting import Prompting, Say
 from harness.sampling import row_stream
-
-AUTO = "auto"
 
 
 @dataclasses.dataclass
@@ -109,26 +105,6 @@ def _say_what_is_forgotten(longest: int, length: int, positions: int, say: Say) 
         say(f"context    {positions:,} tokens; a longer text goes on from its last {kept:,}")
 
 
-def chosen_model(config: GenerateConfig) -> Path:
-    """Where the model lies; of `auto`, the newest run that has a checkpoint."""
-    if config.model_from != AUTO:
-        return Path(config.model_from).expanduser()
-    folder = Path(config.runs_dir)
-    runs = [path.parent for path in folder.glob("*/run.json") if _has_checkpoint(path.parent)]
-    if not runs:
-        raise CheckpointError(
-            f"there is no run with a checkpoint to take a model from: {folder}",
-            slug="no-run-to-generate-from",
-            do="model_from=PATH of a run, an llm.c .bin, a Hugging Face folder; "
-            "or python -m harness.train makes a model",
-        )
-    return max(runs, key=lambda run: ((run / "run.json").stat().st_mtime_ns, run.name))
-
-
-def _has_checkpoint(run: Path) -> bool:
-    return any((run / "checkpoints").glob("step-*/manifest.json"))
-
-
 def _make_decoder(
     config: GenerateConfig, source: ModelFile, B: int, longest: int | None
 ) -> NextToken:
@@ -159,7 +135,6 @@ def _make_decoder(
         memory=need,
     )
     # The weights come last: whatever else can be wrong is known by now.
-    # An adapter joins here: in the program above, and with its own values after the model's.
     parameters.load(source)
     return decoder
 

@@ -3,7 +3,6 @@
 import dataclasses
 import time
 from collections.abc import Iterator
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,9 @@ from harness.config import (
     sequence_length,
     trainer_settings,
 )
+from harness.continuation import Row, continuations
 from harness.data import Dataset, Sequences, load, ngram_losses, require
+from harness.decoder import NextToken
 from harness.interchange.llmc_training import load_moments
 from harness.interchange.starting_model import check_tokenizer, starting_model
 from harness.memory_need import MemoryNeed
@@ -29,7 +30,7 @@ from harness.plugins import all_ops
 from harness.progress import Reporter, StepRecord
 from harness.resume import shown
 from harness.run_lock import locked
-from harness.sampling import generate, stream
+from harness.sampling import Sampling, stream
 from harness.signals import StopRequest
 from harness.trainer import StepResult, Trainer
 
@@ -86,7 +87,7 @@ class Run:
         if self._validation:
             self._validator = self.trainer.another(self._validation_batch, self.T)
         if self._prompt:
-            self._sampler = self.trainer.another(1, self.T, head="logits")
+            self._sampler = self._new_sampler()
         self._peak_flops_per_s = _peak_flops_per_s(self.trainer)
 
     # -- the loop -----------------------------------------------------------------------------
@@ -250,6 +251,14 @@ class Run:
             if self.stop.signal is not None:
                 return
 
+    def _new_sampler(self) -> NextToken:
+        """A decoder of one row; without a cache where the model's attention has no op for one."""
+        has_cache = self.model.attention == "attention"
+        capacity = min(self.model.positions, len(self._prompt) + self.config.sample.length)
+        sampler = self.trainer.decoder(1, capacity, cache=has_cache)
+        sampler.start([self._prompt])  # takes the memory now
+        return sampler
+
     def _encoded_prompt(self) -> list[int]:
         """The prompt of the samples, never empty; an empty list where none are taken."""
         sample = self.config.sample
@@ -261,19 +270,14 @@ class Run:
     def _sample(self) -> None:
         sample, tokenizer = self.config.sample, self.data.tokenizer
         assert self._sampler is not None
-        drawn = generate(
-            self._sampler,
-            self._prompt,
-            sample.length,
-            self.data.vocab_size,
-            stream(self.config.seed, self.step),
-            sample.temperature,
-            sample.top_k,
-        )
-        tokens = [*self._prompt, *takewhile(lambda _: self.stop.signal is None, drawn)]
-        if self.stop.signal is not None:
-            return
-        text = tokenizer.decode(tokens)
+        row = Row(self._prompt, stream(self.config.seed, self.step))
+        settings = Sampling(sample.temperature, sample.top_k)
+        for _ in continuations(
+            self._sampler, [row], settings, sample.length, vocab_size=self.data.vocab_size
+        ):
+            if self.stop.signal is not None:
+                return
+        text = tokenizer.decode(row.context)
         self.metrics.write({"kind": "sample", "step": self.step, "text": text})
         self.reporter.line(f"sample  step {self.step}\n" + _indented(text))
 

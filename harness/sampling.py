@@ -6,13 +6,12 @@ The draws come from streams of their own, made on the host, so every backend dra
 and sampling during training changes nothing else.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from harness.errors import NumericsError
-from harness.executor import Executor
 
 OF_A_STEP, OF_A_ROW = 1, 2
 """The last word of a stream's counter: which family of streams it belongs to; weights have 0."""
@@ -118,13 +117,6 @@ def nucleus(logits_V: np.ndarray, p: float | None) -> np.ndarray:
     return left_V
 
 
-def pick(
-    logits_V: np.ndarray, rng: np.random.Generator, temperature: float, top_k: int | None
-) -> int:
-    """One token from logits over the true vocabulary. Temperature 0 takes the largest."""
-    return draw(logits_V, rng, Sampling(temperature, top_k))
-
-
 def _not_finite(logits_V: np.ndarray) -> NumericsError:
     token = int(np.argmin(np.isfinite(logits_V)))
     return NumericsError(
@@ -134,30 +126,3 @@ def _not_finite(logits_V: np.ndarray) -> NumericsError:
         effect="no token was drawn",
         do="precision=fp32, or other weights: these overflow",
     )
-
-
-def generate(
-    executor: Executor,
-    prompt: list[int],
-    count: int,
-    vocab_size: int,
-    rng: np.random.Generator,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-) -> Iterator[int]:
-    """`count` tokens that continue a prompt of at least one token, as training samples them.
-
-    executor: of one sequence with head `logits`; its length is the context that is kept.
-    """
-    T = executor.plan.program.inputs["tokens"].shape[1]
-    context = list(prompt)
-    tokens_BT = np.zeros((1, T), np.int32)
-    for _ in range(count):
-        kept = context[-T:]
-        # Padding stands after the context: a causal model does not see it.
-        tokens_BT[0, : len(kept)] = kept
-        executor.write("tokens", tokens_BT)
-        executor.forward()
-        logits_V = executor.read()[0, len(kept) - 1, :vocab_size]
-        context.append(pick(logits_V, rng, temperature, top_k))
-        yield context[-1]

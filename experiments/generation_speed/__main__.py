@@ -24,7 +24,7 @@ from harness.device import HOST
 from harness.dispatch import Dispatch
 from harness.models.gpt2 import GPT2, build
 from harness.parameters import Parameters
-from harness.plugins import all_ops, load_wrapper
+from harness.plugins import all_ops
 from harness.run_folder import versions, write_json_atomically
 
 HERE = Path(__file__).parent
@@ -59,7 +59,7 @@ def main() -> None:
     if why_not() is None:
         sides["transformers"] = peer_of(MODEL, parameters.to_host(), prompt, NEW)
     found = measure(sides, arguments.turns)
-    traced = of(Decoder, wrappers=(load_wrapper("harness/bench/op_times.py", ops),))
+    traced = of(Decoder, wrappers=(op_times,))
     found |= {
         "prompt": PROMPT,
         "new_tokens": NEW,

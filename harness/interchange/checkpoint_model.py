@@ -21,6 +21,8 @@ from harness.models.gpt2 import GPT2
 from harness.models.lora import Lora
 
 GROUP = "model"
+PLACES = {"attention": "attention", "activation": "gelu"}
+"""The ops in the model's places, which a plugin's may take."""
 
 
 class CheckpointModel:
@@ -102,16 +104,16 @@ def _lora(found: Checkpoint) -> Lora | None:
 def _model(found: Checkpoint) -> GPT2:
     """The shape, from the settings that a resumed run must have in common with this one."""
     settings = found.state.get("fingerprint")
-    sizes: dict[str, Any] = {}
-    if isinstance(settings, dict):
-        sizes = {name: settings.get(f"model.{name}") for name in SIZES}
+    settings = settings if isinstance(settings, dict) else {}
+    shape: dict[str, Any] = {name: settings.get(f"model.{name}") for name in SIZES}
     try:
-        if not all(type(size) is int for size in sizes.values()) or not sizes:
+        if not all(type(size) is int for size in shape.values()):
             raise ValueError("no sizes of a model")
-        return GPT2(**sizes)
+        shape |= {place: str(settings.get(f"model.{place}", op)) for place, op in PLACES.items()}
+        return GPT2(**shape)
     except (ValueError, HarnessError):
         raise damaged(
-            found.path / "manifest.json", expected="the shape of a GPT-2", found=str(sizes)[:160]
+            found.path / "manifest.json", expected="the shape of a GPT-2", found=str(shape)[:160]
         ) from None
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.errors import ConfigError
 from harness.interchange.model_file import ModelFile
+from harness.interchange.newest_run import chosen_model
 from harness.interchange.opening import open_model
 
 
@@ -40,12 +41,12 @@ def run_export(
     if with_state:
         from harness.interchange.llmc_training import write_set_of_run
 
-        made = write_set_of_run(Path(source).expanduser(), out, dtype or "float32")
+        made = write_set_of_run(chosen_model(source), out, dtype or "float32")
         print(
             f"wrote     {made.model}, {made.states[0].name} and DONE, after {made.step:,} updates"
         )
         return 0
-    with open_model(source) as stored:
+    with open_model(chosen_model(source)) as stored:
         dtype = dtype or stored.dtype.name
         _describe(stored)
         if kind == "llmc":
@@ -65,7 +66,7 @@ def run_export_peft(source: str, target: str) -> int:
     from harness.interchange.checkpoint_model import newest_checkpoint
     from harness.interchange.peft import save_peft
 
-    with closing(newest_checkpoint(Path(source).expanduser())) as stored:
+    with closing(newest_checkpoint(chosen_model(source))) as stored:
         if stored.lora is None:
             raise ConfigError(
                 f"the run trained no adapter: {source}",
@@ -85,7 +86,7 @@ def run_merge(base: str, adapter: str, target: str, sign: int) -> int:
     from harness.interchange.peft import load_peft
 
     out = Path(target).expanduser()
-    with open_model(base) as stored:
+    with open_model(chosen_model(base)) as stored:
         lora, arrays = load_peft(Path(adapter).expanduser(), stored.model)
         result = merged(stored, lora, arrays.__getitem__, sign)
         write_model_folder(out, result)

@@ -38,9 +38,17 @@ def merged(
     return MergedModel(source, lora, read, sign)
 
 
+def with_adapter(source: ModelFile, folder: Path | str) -> ModelFile:
+    """The model with the adapter of a folder in peft's layout."""
+    from harness.interchange.peft import load_peft
+
+    lora, arrays = load_peft(Path(folder).expanduser(), source.model)
+    return merged(source, lora, arrays.__getitem__)
+
+
 @dataclass(frozen=True)
 class MergedModel:
-    """See merged(). The source is closed by whoever opened it."""
+    """See merged(). Closing it closes the source."""
 
     source: ModelFile
     lora: Lora
@@ -86,7 +94,7 @@ class MergedModel:
             )
 
     def close(self) -> None:
-        pass
+        self.source.close()
 
 
 def _add_product(out_SI: np.ndarray, b_SR: np.ndarray, a_RI: np.ndarray, scale: float) -> None:

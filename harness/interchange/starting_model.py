@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from harness.config import RunConfig
 from harness.errors import ConfigError
 from harness.interchange.model_file import ModelFile
+from harness.interchange.newest_run import chosen_model
 from harness.interchange.opening import open_model
 from harness.models.gpt2 import GPT2
 from harness.tokenizers import Tokenizer
@@ -18,7 +19,7 @@ def starting_model(run: RunConfig) -> Iterator[tuple[RunConfig, ModelFile | None
     if run.model_from is None:
         yield run, None
         return
-    with open_model(run.model_from) as source:
+    with open_model(chosen_model(run.model_from, run.runs_dir)) as source:
         yield with_shape(run, source.model), source
 
 

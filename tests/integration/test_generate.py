@@ -443,7 +443,7 @@ def test_what_does_not_fit_the_model_is_refused_before_its_weights_are_read(
 
 def test_without_any_run_it_is_said_how_to_get_a_model(asked):
     found = asked("prompt=a")
-    assert found.code == 4 and "error[no-run-to-generate-from]" in found.err
+    assert found.code == 4 and "error[no-run-to-take-a-model-from]" in found.err
     assert "python -m harness.train" in found.err
 
 

@@ -3,16 +3,15 @@
 import numpy as np
 import pytest
 
+from harness.continuation import Row, continuations
 from harness.errors import NumericsError
 from harness.sampling import (
     Sampling,
     draw,
-    generate,
     heat,
     largest,
     nucleus,
     penalise,
-    pick,
     row_stream,
     stream,
 )
@@ -22,7 +21,7 @@ LOGITS_V = np.log(np.array([0.1, 0.4, 0.2, 0.3], np.float32))
 
 def shares(temperature, top_k, draws=4000):
     rng = stream(0, 0)
-    drawn = [pick(LOGITS_V, rng, temperature, top_k) for _ in range(draws)]
+    drawn = [draw(LOGITS_V, rng, Sampling(temperature, top_k)) for _ in range(draws)]
     return np.bincount(drawn, minlength=4) / draws
 
 
@@ -37,7 +36,7 @@ def test_temperature_sharpens_or_flattens():
 
 
 def test_temperature_0_takes_the_largest():
-    assert {pick(LOGITS_V, stream(s, 0), 0.0, None) for s in range(20)} == {1}
+    assert {draw(LOGITS_V, stream(s, 0), Sampling(0.0)) for s in range(20)} == {1}
 
 
 def test_top_k_leaves_the_k_largest_only():
@@ -49,7 +48,7 @@ def test_top_k_leaves_the_k_largest_only():
 def test_each_token_takes_one_number_whatever_the_settings():
     for temperature, top_k in ((0.0, None), (1.0, None), (1.0, 1)):
         rng, plain = stream(1, 2), stream(1, 2)
-        pick(LOGITS_V, rng, temperature, top_k)
+        draw(LOGITS_V, rng, Sampling(temperature, top_k))
         plain.random()
         assert rng.random() == plain.random()
 
@@ -59,30 +58,33 @@ def test_every_seed_and_step_has_a_stream_of_its_own():
     assert len(numbers) == 25
 
 
-def test_text_longer_than_the_context_goes_on_from_its_last_tokens(make_trainer):
+def continued(decoder, prompt, length, temperature=1.0, seed=0):
+    row = Row(prompt, stream(seed, 0))
+    for _ in continuations(decoder, [row], Sampling(temperature), length):
+        pass
+    return row.tokens
+
+
+def test_text_longer_than_the_context_goes_on_from_its_newest_half(make_trainer):
     trainer = make_trainer()
     for array in trainer.executor.parameters.to_host():
         trainer.parameters.view("parameter", array)[...] *= 30  # so that every token tells
-    sampler = trainer.another(1, 8, head="logits")
-
-    def continued(prompt):
-        return list(generate(sampler, prompt, 4, 40, stream(0, 0), temperature=0.0))
-
+    decoder = trainer.decoder()
     prompt = [31, 7, 22, 15, *range(8)]
-    assert continued(prompt) == continued(prompt[-8:])
-    assert continued(prompt) != continued(prompt[:8])
+    greedy = continued(decoder, prompt, 4, temperature=0)
+    assert greedy == continued(decoder, prompt[-4:], 4, temperature=0)
+    assert greedy != continued(decoder, prompt[:4], 4, temperature=0)
 
 
 def test_a_token_depends_on_the_prompt_alone_and_not_on_what_was_written_before(make_trainer):
-    sampler = make_trainer().another(1, 8, head="logits")
-    first = list(generate(sampler, [3], 5, 40, stream(0, 0)))
-    list(generate(sampler, [7, 8, 9, 1, 2, 3, 4, 5], 3, 40, stream(5, 5)))
-    assert list(generate(sampler, [3], 5, 40, stream(0, 0))) == first
+    decoder = make_trainer().decoder()
+    first = continued(decoder, [3], 5)
+    continued(decoder, [7, 8, 9, 1, 2, 3, 4, 5], 3, seed=5)
+    assert continued(decoder, [3], 5) == first
 
 
 def test_padding_of_the_vocabulary_is_never_drawn(make_trainer):
-    sampler = make_trainer().another(1, 8, head="logits")
-    drawn = list(generate(sampler, [0], 300, 40, stream(0, 0), temperature=50.0))
+    drawn = continued(make_trainer().decoder(), [0], 300, temperature=50.0)
     assert max(drawn) < 40 and len(set(drawn)) > 30
 
 
