@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "source",
         metavar="MODEL",
-        help="a run, `auto` for the newest, a model folder, model.bin, ...",
+        help="a run, `auto` (the newest), model.bin, a folder",
     )
     command.add_argument("target", metavar="TARGET", help="a .bin (llmc), a new folder")
     command.add_argument("--dtype", choices=["float32", "bfloat16"], help="default: as stored")
