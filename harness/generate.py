@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from harness.errors import HarnessError, ResourceError
 
 if TYPE_CHECKING:
-    from harness.generate_config import GenerateConfig
+    from harness.generation.settings import GenerateConfig
 
 USAGE = """\
 Continue text with a GPT-2, each op on the backend that you choose.
@@ -33,7 +33,7 @@ Keys and their values (change one with key=value); ops.NAME=BACKEND chooses a ba
 def main() -> int:
     """Check the command line, then generate. Returns the exit code; errors have their one shape."""
     from harness import __version__
-    from harness.generate_config import read_arguments
+    from harness.generation.settings import read_arguments
     from harness.train import report
 
     try:
@@ -61,14 +61,14 @@ def main() -> int:
 
 def execute(config: "GenerateConfig") -> int:
     """Generate what a checked configuration asks for. Returns the exit code; raises HarnessError."""
-    from harness.answers import Answers
-    from harness.generate_config import prompts_of
-    from harness.generator import Generator
+    from harness.generation.answers import Answers
+    from harness.generation.generator import Generator
+    from harness.generation.prompting import Prompting, check_name
+    from harness.generation.results import Results
+    from harness.generation.settings import prompts_of
     from harness.interchange.merged import with_adapter
     from harness.interchange.newest_run import chosen_model
     from harness.interchange.opening import open_model
-    from harness.prompting import Prompting, check_name
-    from harness.results import Results
     from harness.resume import shown
 
     # What is cheap to check is checked first: weights may take a while.

@@ -19,9 +19,9 @@ from harness.config import (
     sequence_length,
     trainer_settings,
 )
-from harness.continuation import Row, continuations
 from harness.data import Dataset, Sequences, load, ngram_losses, require
 from harness.decoder import NextToken
+from harness.generation.continuation import Row, continuations
 from harness.interchange.llmc_training import load_moments
 from harness.interchange.starting_model import check_tokenizer, starting_model
 from harness.memory_need import MemoryNeed

@@ -107,9 +107,7 @@ class TrainingPlan:
     def plan_for(self, B: int, T: int, head: str = "loss", train: bool = True) -> Plan:
         """The plan of this trainer's model at another batch or length, or without a backward."""
         settings = self.settings
-        program, result = build(
-            self.ops, settings.model, B, T, head=head, adapter=settings.adapter
-        )
+        program, result = build(self.ops, settings.model, B, T, head=head, adapter=settings.adapter)
         return make_plan(
             program,
             result,

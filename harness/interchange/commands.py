@@ -103,7 +103,7 @@ def _export_llmc(out: Path, stored: ModelFile, dtype: str) -> None:
 
     write_llmc_model(out, stored, dtype)
     tokenizer = stored.tokenizer
-    if tokenizer is None:
+    if tokenizer is None or tokenizer.name == "numbers":  # its tokens are no text
         return
     beside = out.with_name(f"{out.stem}_tokenizer.bin")
     write_llmc_tokenizer(beside, pieces_of(tokenizer), tokenizer.end_of_text)

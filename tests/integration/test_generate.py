@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from harness import __version__, generate
-from harness.generate_config import read_arguments
+from harness.generation.settings import read_arguments
 from harness.interchange.initial_model import InitialModel
 from harness.interchange.llmc_model import write_llmc_model
 from harness.interchange.llmc_tokenizer import write_llmc_tokenizer
@@ -359,7 +359,7 @@ def test_a_closed_pipe_ends_it_quietly(workplace):
 
 def test_help_lists_every_key_with_its_meaning(asked):
     from harness.command_line import known_keys
-    from harness.generate_config import GENERATE
+    from harness.generation.settings import GENERATE
 
     found = asked("--help")
     sections = ("ops", "precision_of", "wrappers")

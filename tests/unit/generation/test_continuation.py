@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from harness.continuation import Row, continuations
+from harness.generation.continuation import Row, continuations
 from harness.sampling import Sampling, row_stream
 
 V = 12

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from harness import tokenizers
-from harness.text_stream import REPLACEMENT, TextStream, printable
+from harness.generation.text_stream import REPLACEMENT, TextStream, printable
 from harness.tokenizers.numbers import NumberTokenizer
 
 BYTES = tokenizers.get("bytes")

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from harness.continuation import Row, continuations
 from harness.errors import NumericsError
+from harness.generation.continuation import Row, continuations
 from harness.sampling import (
     Sampling,
     draw,

@@ -7,18 +7,18 @@ import dataclasses
 import time
 from collections.abc import Generator as Steps
 
-from harness.continuation import INTERRUPTED, Row, continuations
 from harness.decoder import Decoder, NextToken, Recomputer
 from harness.device import HOST
 from harness.dispatch import Dispatch
-from harness.generate_config import GenerateConfig, chosen
+from harness.generation.continuation import INTERRUPTED, Row, continuations
+from harness.generation.prompting import Prompting, Say
+from harness.generation.settings import GenerateConfig, chosen
 from harness.interchange.model_file import ModelFile
 from harness.memory_need import MemoryNeed
 from harness.models.gpt2 import build
 from harness.parameters import Parameters, make_layout
 from harness.plugins import all_ops, load_wrapper
 from harness.precision import Precision
-from harness.prompting import Prompting, Say
 from harness.sampling import row_stream
 
 

@@ -7,11 +7,11 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from harness.continuation import Row
 from harness.data.files import write_atomically
 from harness.errors import ConfigError, ResourceError
-from harness.generate_config import SOURCES_OF_PROMPTS, GenerateConfig, chosen
-from harness.prompting import Prompting
+from harness.generation.continuation import Row
+from harness.generation.prompting import Prompting
+from harness.generation.settings import SOURCES_OF_PROMPTS, GenerateConfig, chosen
 
 NOT_SETTINGS = (*SOURCES_OF_PROMPTS, "out", "runs_dir", "model_from")
 

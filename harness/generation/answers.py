@@ -4,12 +4,12 @@ import sys
 from contextlib import closing, suppress
 from itertools import count
 
-from harness.continuation import INTERRUPTED, Row
 from harness.errors import DataError
-from harness.generator import Generator
-from harness.prompting import Say
-from harness.results import Results
-from harness.text_stream import TextStream, printable
+from harness.generation.continuation import INTERRUPTED, Row
+from harness.generation.generator import Generator
+from harness.generation.prompting import Say
+from harness.generation.results import Results
+from harness.generation.text_stream import TextStream, printable
 
 INTERRUPT_CODE = 130
 
