@@ -6,7 +6,7 @@ export gives what llm.c or transformers reads. Tensors pass one at a time.
 
 from pathlib import Path
 
-from harness.errors import ConfigError
+from harness.errors import ConfigError, DataError
 from harness.interchange.model_file import ModelFile
 from harness.interchange.newest_run import chosen_model
 from harness.interchange.opening import open_model
@@ -106,7 +106,11 @@ def _export_llmc(out: Path, stored: ModelFile, dtype: str) -> None:
     if tokenizer is None or tokenizer.name == "numbers":  # its tokens are no text
         return
     beside = out.with_name(f"{out.stem}_tokenizer.bin")
-    write_llmc_tokenizer(beside, pieces_of(tokenizer), tokenizer.end_of_text)
+    try:
+        write_llmc_tokenizer(beside, pieces_of(tokenizer), tokenizer.end_of_text)
+    except DataError as error:  # the model is what was asked for, and is there
+        print(f"tokenizer not written: {error.headline}")
+        return
     print(f"wrote     {beside}")
 
 
