@@ -106,6 +106,51 @@ def conformance() -> str:
     )
 
 
+def generation() -> str:
+    found = record("generation_speed/result.json")
+    speed, faster = found["tokens_per_s"], found["cached_is_faster_by"]
+    rows = [f"| `numpy`, from the cache | {speed['cached']:.1f} | |"]
+    for side, title in {
+        "recomputed": "`numpy`, the whole text again for each token",
+        "transformers": "transformers with its cache, 2 threads",
+    }.items():
+        rows.append(f"| {title} | {speed[side]:.1f} | **{faster[side]:.2f}** |")
+    return "\n".join(
+        [
+            f"Generating with GPT-2 124M in float32, one row, a prompt of {found['prompt']} and "
+            f"{found['new_tokens']} new tokens; all three give the same tokens. Medians of "
+            f"{found['turns']} turns. [Where a step goes](experiments/generation_speed/README.md).",
+            "",
+            "| | tokens/s | the cache is faster by |",
+            "|---|---|---|",
+            *rows,
+        ]
+    )
+
+
+def model_files() -> str:
+    found, damaged = record("model_files/result.json"), record("bad_files/result.json")
+    rows = [
+        f"| {title} | {row['peak_bytes'] / 2**20:,.0f} MiB | {row['of_the_file']:.2f} "
+        f"| {row['seconds']:.1f} s |"
+        for title, row in found["records"].items()
+    ]
+    return "\n".join(
+        [
+            "Peak memory of whole processes (interpreter included) with a model of GPT-2 124M's size, "
+            f"{found['file_bytes'] / 2**20:,.0f} MiB in float32:",
+            "",
+            "| | peak | of the float32 file | time |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+            f"Damaged files: {damaged['mutants']:,} mutants of {len(damaged['formats'])} formats, each "
+            f"refused with one typed error or read; {damaged['faults']} broke that, "
+            f"2 seconds or 2 GiB ([experiments/bad_files](experiments/bad_files/README.md)).",
+        ]
+    )
+
+
 def matmul() -> str:
     rows = [
         row
@@ -136,6 +181,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "first_run": first_run,
     "train_speed": train_speed,
     "conformance": conformance,
+    "generation": generation,
+    "model_files": model_files,
     "matmul": matmul,
 }
 

@@ -77,8 +77,8 @@ def execute(config: "GenerateConfig") -> int:
     path = chosen_model(config.model_from, config.runs_dir)
     results = Results(config, path)
     with open_model(path) as source:
-        if config.adapter is not None:
-            source = with_adapter(source, config.adapter)
+        if config.adapter_from is not None:
+            source = with_adapter(source, config.adapter_from)
         say(f"model      {shown(path)}: {source.description}")
         prompting = Prompting(source, config.tokenizer, config.stop != "never", say)
         prompts = [prompting.encode(text, f"prompt {i + 1}") for i, text in enumerate(texts)]

@@ -144,7 +144,7 @@ def _not_made(run: Path, found: object) -> ResourceError:
 
 def _write(path: Path, text: str) -> None:
     try:
-        write_atomically(path, text.encode())
+        write_atomically(path, [text.encode()])
     except OSError as error:
         raise ResourceError(
             f"file of the run can't be written: {path.name}",

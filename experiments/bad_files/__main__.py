@@ -4,7 +4,6 @@ python -m experiments.bad_files [--count 10000] [--seed 0] [FORMAT ...]
 """
 
 import argparse
-import dataclasses
 import time
 from pathlib import Path
 
@@ -25,7 +24,7 @@ def main() -> int:
     started, records, faults = time.perf_counter(), {}, 0
     for name in arguments.formats:
         tally = run(name, arguments.seed, arguments.count)
-        records[name] = dataclasses.asdict(tally) | {"faults": tally.faults[:20]}
+        records[name] = tally.record()
         faults += sum(tally.outcomes[fault] for fault in FAULTS)
         told = ", ".join(f"{count:,} {what}" for what, count in tally.outcomes.most_common())
         print(f"{name:<20} {told}; slowest {tally.slowest_s:.3f} s", flush=True)

@@ -28,6 +28,16 @@ class Tally:
         if record["outcome"] in FAULTS:
             self.faults.append(record)
 
+    def record(self) -> dict:
+        """For JSON; of the faults the first twenty."""
+        return {
+            "outcomes": dict(self.outcomes.most_common()),
+            "errors": dict(self.slugs.most_common()),
+            "slowest_s": self.slowest_s,
+            "most_grown_kib": self.most_grown_kib,
+            "faults": self.faults[:20],
+        }
+
 
 def run(name: str, seed: int, count: int, first: int = 0) -> Tally:
     """Mutants first .. first + count - 1 of a format; a child that dies is started again."""

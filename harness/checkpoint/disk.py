@@ -45,11 +45,18 @@ def write_file(path: Path, pieces: Iterable[bytes | memoryview]) -> FileRecord:
     return FileRecord(size, digest.hexdigest())
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
     """Write path whole: after a failure or a crash there is the old file or the new."""
+    with replacing(path) as temporary:
+        write_file(temporary, pieces)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A hidden name to write a file under, which takes the place of path at the end of the block."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
     try:
-        write_file(temporary, [content])
+        yield temporary
         os.replace(temporary, path)
     except BaseException:
         with suppress(OSError):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.checkpoint import disk
 from harness.errors import DataError, ResourceError
 
 GLOB_CHARACTERS = frozenset("*?[")
@@ -115,22 +116,8 @@ def read_bytes(path: Path, at_most: int | None = None) -> bytes:
 
 def write_atomically(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
     """Write chunks to path: after a failure or a crash there is the old file or the new, whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
     try:
-        try:
-            with open(temporary, "xb") as file:
-                for chunk in chunks:
-                    file.write(chunk)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        disk.write_atomically(path, chunks)
     except OSError as error:
         raise ResourceError(
             f"file can't be written: {path}", slug="data-file-not-written", found=error

@@ -7,9 +7,6 @@ rename: the folder is there with everything in it, or as it was.
 import hashlib
 import os
 import re
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +20,7 @@ from harness.data.token_files import LARGEST_ID, write_token_file
 from harness.data.tokenizer_file import NAME as TOKENIZER_NAME
 from harness.data.tokenizer_file import read_tokenizer_file, write_tokenizer_file
 from harness.errors import ConfigError, DataError, ResourceError
+from harness.staging import put_in_place, stage_beside
 from harness.tokenizers import Tokenizer, get
 
 
@@ -95,29 +93,37 @@ def write_prepared(prepared: Prepared, settings: Settings) -> list[str]:
     overwrite=true alone.
     """
     out = Path(settings.out).expanduser().resolve()
-    with _staging(out) as folder:
-        wrote = _write_tokens(folder, f"{settings.name}_train", prepared.train, settings)
-        if len(prepared.validation):
-            wrote |= _write_tokens(folder, f"{settings.name}_val", prepared.validation, settings)
-        write_tokenizer_file(folder / TOKENIZER_NAME, prepared.tokenizer)
-        wrote[TOKENIZER_NAME] = f"vocabulary {prepared.tokenizer.vocab_size:,}"
-        hashes = {name: _sha256(folder / name) for name in wrote}
-        there = {file.name: _sha256(file) for file in _files(out)}
-        word = "there is" if there == hashes else "wrote"
-        lines = [
-            f"{word:<9}  {settings.out}/{name}  {wrote[name]}  sha256 {sha256}"
-            for name, sha256 in hashes.items()
-        ]
-        if there == hashes:
-            return lines
-        if there and not settings.overwrite:
-            raise ConfigError(
-                f"the folder has files already: {settings.out}",
-                slug="prepared-files-differ",
-                found=", ".join(sorted(there)),
-                do="overwrite=true replaces them, or out=FOLDER",
-            )
-        _exchange(folder, out)
+    try:
+        with stage_beside(out) as folder:
+            return _write_files(folder, out, prepared, settings)
+    except OSError as error:
+        raise _not_written(out, error) from error
+
+
+def _write_files(folder: Path, out: Path, prepared: Prepared, settings: Settings) -> list[str]:
+    """Write the files into folder, and put it in the place of out unless out holds the same."""
+    wrote = _write_tokens(folder, f"{settings.name}_train", prepared.train, settings)
+    if len(prepared.validation):
+        wrote |= _write_tokens(folder, f"{settings.name}_val", prepared.validation, settings)
+    write_tokenizer_file(folder / TOKENIZER_NAME, prepared.tokenizer)
+    wrote[TOKENIZER_NAME] = f"vocabulary {prepared.tokenizer.vocab_size:,}"
+    hashes = {name: _sha256(folder / name) for name in wrote}
+    there = {file.name: _sha256(file) for file in _files(out)}
+    word = "there is" if there == hashes else "wrote"
+    lines = [
+        f"{word:<9}  {settings.out}/{name}  {wrote[name]}  sha256 {sha256}"
+        for name, sha256 in hashes.items()
+    ]
+    if there == hashes:
+        return lines
+    if there and not settings.overwrite:
+        raise ConfigError(
+            f"the folder has files already: {settings.out}",
+            slug="prepared-files-differ",
+            found=", ".join(sorted(there)),
+            do="overwrite=true replaces them, or out=FOLDER",
+        )
+    put_in_place(folder, out)
     return lines
 
 
@@ -178,48 +184,6 @@ def _check_folder(settings: Settings) -> None:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.exists() else []
-
-
-@contextmanager
-def _staging(out: Path) -> Iterator[Path]:
-    """A new folder beside out, gone again afterwards unless it has become out."""
-    folder = out.with_name(f".{out.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir()
-    except OSError as error:
-        raise _not_written(out, error) from error
-    try:
-        yield folder
-    except OSError as error:
-        raise _not_written(out, error) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _exchange(folder: Path, out: Path) -> None:
-    """folder becomes out; what out held is deleted once the new one is in its place for good."""
-    aside = out.with_name(folder.name + ".old")
-    if out.exists() and any(out.iterdir()):
-        out.rename(aside)
-    try:
-        folder.rename(out)
-        _sync(out.parent)
-    except OSError:
-        if not folder.exists():
-            out.rename(folder)
-        if aside.exists():
-            aside.rename(out)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _sha256(path: Path) -> str:

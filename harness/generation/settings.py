@@ -23,7 +23,7 @@ class GenerateConfig:
     """Everything about a generation. Reasons for the values stand in conf/generate.yaml."""
 
     model_from: str = "auto"
-    adapter: str | None = None
+    adapter_from: str | None = None
     prompt: str | None = None
     prompts: list[str] = field(default_factory=list)
     prompt_file: str | None = None

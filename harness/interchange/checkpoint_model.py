@@ -71,12 +71,13 @@ def newest_of_run(run: Path) -> ModelFile:
 
 def newest_checkpoint(run: Path) -> CheckpointModel:
     """A run's newest complete checkpoint, its adapter apart."""
-    found, _ = checkpoint.newest(run / "checkpoints")
+    folder = run / "checkpoints"
+    found, _ = checkpoint.newest(folder) if folder.is_dir() else (None, [])
     if found is None:
         raise CheckpointError(
             f"the run has no complete checkpoint: {run}",
             slug="run-without-checkpoint",
-            where=(run / "checkpoints").absolute(),
+            where=folder.absolute(),
             do="let it train to a checkpoint: checkpoint_every=STEPS, or to its end",
         )
     return CheckpointModel(found)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.errors import ConfigError, DataError
 from harness.interchange.model_file import ModelFile
+from harness.interchange.model_folder import already_there
 from harness.interchange.newest_run import chosen_model
 from harness.interchange.opening import open_model
 
@@ -96,6 +97,10 @@ def run_merge(base: str, adapter: str, target: str, sign: int) -> int:
 
 
 def _export_llmc(out: Path, stored: ModelFile, dtype: str) -> None:
+    beside = out.with_name(f"{out.stem}_tokenizer.bin")
+    for path in (out, beside):
+        if path.exists():
+            raise already_there(path)
     if dtype == "float16":  # as stored; llm.c has none
         dtype = "float32"
     from harness.interchange.llmc_model import write_llmc_model
@@ -105,7 +110,6 @@ def _export_llmc(out: Path, stored: ModelFile, dtype: str) -> None:
     tokenizer = stored.tokenizer
     if tokenizer is None or tokenizer.name == "numbers":  # its tokens are no text
         return
-    beside = out.with_name(f"{out.stem}_tokenizer.bin")
     try:
         write_llmc_tokenizer(beside, pieces_of(tokenizer), tokenizer.end_of_text)
     except DataError as error:  # the model is what was asked for, and is there

@@ -1,21 +1,18 @@
 """Write a stored model as a folder that transformers' GPT2LMHeadModel loads, one tensor at a time.
 
-The folder is made under a temporary name, read back and compared, and then renamed: there is the whole
+The folder is read back and compared before it gets its name (harness/staging.py): there is the whole
 of it or nothing. Comparing matters: a linear weight is stored turned around, and a file of the right
 shape that holds the array as it lay in memory looks the same to every reader.
 """
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from harness.checkpoint.disk import sync_folder, write_file
+from harness.checkpoint.disk import write_file
 from harness.checkpoint.tensor_file import dtype_of, first_nonfinite
 from harness.errors import CheckpointError, ConfigError, NumericsError, ResourceError
 from harness.interchange import huggingface_names as names
@@ -26,11 +23,11 @@ from harness.interchange.model_file import ModelFile
 from harness.interchange.safetensors_file import BLOCK_BYTES, write_safetensors
 from harness.models.gpt2 import GPT2
 from harness.models.kinds import tensor_shapes
+from harness.staging import whole_folder
 
 TOKENIZER = "harness_tokenizer.json"
-METADATA = {
-    "format": "pt"
-}  # whose layout it is; some versions of transformers refuse a file without
+# Whose layout it is; some versions of transformers refuse a file without.
+METADATA = {"format": "pt"}
 
 
 def write_huggingface(folder: Path | str, source: ModelFile, dtype: str | None = None) -> None:
@@ -48,27 +45,17 @@ def write_huggingface(folder: Path | str, source: ModelFile, dtype: str | None =
         )
     config = config_of(source.model, dtype, source.tokenizer)
     _check_free(folder)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}-{os.urandom(4).hex()}.partial")
+    writing = _Writing(source, dtype)
     try:
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            temporary.mkdir()
-            writing = _Writing(source, dtype)
-            write_safetensors(
-                temporary / WEIGHTS, _listed(source.model, dtype), writing.pieces(), METADATA
-            )
-            _write_json(temporary / CONFIG, config)
+        with whole_folder(folder) as stage:
+            listed = _listed(source.model, dtype)
+            write_safetensors(stage / WEIGHTS, listed, writing.pieces(), METADATA)
+            _write_json(stage / CONFIG, config)
             if source.tokenizer is not None:
-                _write_json(temporary / TOKENIZER, source.tokenizer.to_dict())
+                _write_json(stage / TOKENIZER, source.tokenizer.to_dict())
                 for name, content in tokenizer_files(source.tokenizer).items():
-                    write_file(temporary / name, [content])
-            _compare(temporary, folder, writing.digests)
-            sync_folder(temporary)
-            os.rename(temporary, folder)
-        finally:
-            with suppress(OSError):
-                shutil.rmtree(temporary)
-        sync_folder(folder.parent)
+                    write_file(stage / name, [content])
+            _compare(stage, folder, writing.digests)
     except OSError as error:
         raise _not_written(folder, str(error)) from error
 
@@ -122,11 +109,11 @@ class _Writing:
             part[:] = rounded
 
 
-def _compare(temporary: Path, folder: Path, digests: dict[str, bytes]) -> None:
+def _compare(stage: Path, folder: Path, digests: dict[str, bytes]) -> None:
     """Read the folder as anybody's and compare every tensor with what was to be written."""
     from harness.interchange.huggingface import HuggingFaceModel  # which reads what this writes
 
-    with HuggingFaceModel(temporary) as written:
+    with HuggingFaceModel(stage) as written:
         V = written.model.vocab_size
         space = np.empty(_largest(written.model), np.float32)
         for name, shape in tensor_shapes(written.model).items():

@@ -14,15 +14,14 @@ from typing import Self
 
 import numpy as np
 
-from harness.checkpoint.disk import measure, sync_folder, write_file
+from harness.checkpoint.disk import measure, replacing, write_file
 from harness.checkpoint.tensor_file import first_nonfinite
 from harness.errors import CheckpointError, NumericsError, ResourceError
 from harness.interchange import llmc_header
 from harness.interchange.llmc_header import HEADER_BYTES
 
-BLOCK_BYTES = (
-    4 << 20
-)  # the largest temporary of a conversion; a system call of this size costs nothing
+# The largest temporary of a conversion; a system call of this size costs nothing.
+BLOCK_BYTES = 4 << 20
 
 
 class LlmcFile:
@@ -110,18 +109,12 @@ def write_llmc_file(path: Path, pieces: Iterable[bytes | memoryview], size: int)
 
     What was written is read back and compared before it gets its name.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
     try:
-        try:
+        with replacing(path) as temporary:
             written = write_file(temporary, pieces)
             assert written.bytes == size, f"{written.bytes} bytes written, not {size}"
-            found = measure(temporary, size)
-            if found != written:
+            if measure(temporary, size) != written:
                 raise _not_written(path, "what was read back is not what was written")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        sync_folder(path.parent)
     except OSError as error:
         raise _not_written(path, str(error)) from error
 

@@ -17,7 +17,13 @@ from harness.errors import CheckpointError, ConfigError
 from harness.interchange.checkpoint_model import CheckpointModel, newest_checkpoint
 from harness.interchange.llmc_model import LlmcModel
 from harness.interchange.llmc_optimizer import FLOAT32, LlmcOptimizerState
-from harness.interchange.llmc_set import CheckpointSet, newest_set, write_checkpoint_set
+from harness.interchange.llmc_set import (
+    CheckpointSet,
+    done_path,
+    newest_set,
+    write_checkpoint_set,
+)
+from harness.interchange.model_folder import already_there
 from harness.interchange.safetensors_file import SafetensorsFile
 from harness.models.kinds import tensor_shapes
 
@@ -123,5 +129,8 @@ def _write_set(stored: CheckpointModel, folder: Path, dtype: str) -> CheckpointS
             return values
 
         folder.mkdir(parents=True, exist_ok=True)
+        done = done_path(folder, int(found.state["updates"]))
+        if done.exists():
+            raise already_there(done)
         step, master = int(found.state["updates"]), dtype != "float32"
         return write_checkpoint_set(folder, step, stored, read, dtype=dtype, master=master)

@@ -3,23 +3,19 @@
     model.safetensors   the tensors of harness/models/kinds.py, float32 or bfloat16
     model.json          shape, tokenizer, what it was made from, size and sha256 of the tensors
 
-It is written under a hidden name, forced to the disk and renamed: there is all of it or nothing.
+Once it has its name there is all of it: harness/staging.py.
 """
 
 import dataclasses
 import json
-import os
-import shutil
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from harness import tokenizers
-from harness.checkpoint.disk import FileRecord, measure, open_file, read_exactly, sync_folder
-from harness.checkpoint.disk import write_file as write_durably
+from harness.checkpoint.disk import FileRecord, measure, open_file, read_exactly, write_file
 from harness.checkpoint.layout import damaged
 from harness.checkpoint.tensor_file import dtype_of, without_repetition
 from harness.errors import CheckpointError, HarnessError, ResourceError
@@ -28,6 +24,7 @@ from harness.interchange.safetensors_file import SafetensorsFile, write_safetens
 from harness.interchange.stored_tensors import STORED, check_tensors, read_finite
 from harness.models.gpt2 import GPT2
 from harness.models.kinds import tensor_shapes
+from harness.staging import whole_folder
 from harness.tokenizers import Tokenizer
 
 DESCRIPTION = "model.json"
@@ -69,24 +66,11 @@ def write_model_folder(path: Path | str, source: ModelFile) -> None:
     """
     path = Path(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise CheckpointError(
-            f"there is something at {path} already",
-            slug="model-exists",
-            effect="nothing was written",
-            do="give another folder, or delete this one",
-        )
-    stage = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.partial")
+        raise already_there(path)
     try:
-        try:
-            stage.mkdir(parents=True)
+        with whole_folder(path) as stage:
             record = _write_tensors(stage / TENSORS, source)
-            write_durably(stage / DESCRIPTION, [_description(source, record)])
-            sync_folder(stage)
-            os.rename(stage, path)
-        finally:
-            with suppress(OSError):
-                shutil.rmtree(stage)
-        sync_folder(path.parent)
+            write_file(stage / DESCRIPTION, [_description(source, record)])
     except OSError as error:
         raise ResourceError(
             f"model folder can't be written: {path}", slug="model-not-written", found=error
@@ -97,6 +81,16 @@ def _write_tensors(path: Path, source: ModelFile) -> FileRecord:
     shapes = tensor_shapes(source.model)
     listed = [(name, _stored_as(source), shape) for name, shape in shapes.items()]
     return write_safetensors(path, listed, _pieces(source))
+
+
+def already_there(path: Path) -> CheckpointError:
+    """The error of a target that holds something: nothing is overwritten."""
+    return CheckpointError(
+        f"there is something at {path} already",
+        slug="model-exists",
+        effect="nothing was written",
+        do="give another name, or delete it",
+    )
 
 
 def _stored_as(source: ModelFile) -> str:

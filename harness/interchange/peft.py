@@ -16,21 +16,19 @@ Source: peft 0.21, LoraConfig and get_peft_model_state_dict.
 import itertools
 import json
 import math
-import os
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from harness.checkpoint.disk import open_file, sync_folder, write_file
+from harness.checkpoint.disk import open_file, write_file
 from harness.checkpoint.tensor_file import FLOATS, LENGTH, METADATA, read_header
 from harness.errors import CheckpointError, ResourceError
 from harness.interchange.peft_config import ADAPTER_CONFIG, PeftConfig, config_of, read_config
 from harness.interchange.safetensors_file import SafetensorsFile, write_safetensors
 from harness.models.gpt2 import GPT2
 from harness.models.lora import SLICES, TARGETS, Lora, check_pairs, inputs_of, pair_names
+from harness.staging import whole_folder
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 MODULES = {
@@ -70,7 +68,8 @@ def save_peft(
     metadata = {"format": "pt", "targets": ",".join(lora.targets)}
     pieces = (values.reshape(-1).view(np.uint8).data for values in arrays)
     try:
-        with _replacing(folder) as stage:
+        _check_folder(folder)
+        with whole_folder(folder) as stage:
             write_safetensors(stage / ADAPTER_WEIGHTS, tensors, pieces, metadata)
             write_file(stage / ADAPTER_CONFIG, [config.encode()])
     except OSError as error:
@@ -285,9 +284,7 @@ def _differ(path: Path, found: str) -> CheckpointError:
     )
 
 
-@contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
-    """A hidden folder to write to, which takes the name of `folder` when all of it is on the disk."""
+def _check_folder(folder: Path) -> None:
     if folder.is_symlink() or (folder.exists() and not _holds_an_adapter(folder)):
         raise ResourceError(
             f"there is something else at {folder}",
@@ -295,25 +292,6 @@ def _replacing(folder: Path) -> Iterator[Path]:
             expected="no such folder, an empty one, or one with an adapter, which is replaced",
             effect="nothing was written",
         )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    mark = f"{os.getpid()}-{os.urandom(4).hex()}"
-    stage, aside = (folder.with_name(f".{folder.name}.{mark}.{end}") for end in ("partial", "old"))
-    os.mkdir(stage)
-    try:
-        yield stage
-        sync_folder(stage)
-        if folder.exists():
-            os.rename(folder, aside)
-        try:
-            os.rename(stage, folder)
-        except BaseException:
-            if aside.exists():
-                os.rename(aside, folder)
-            raise
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
-    sync_folder(folder.parent)
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _holds_an_adapter(folder: Path) -> bool:

@@ -8,7 +8,7 @@ Source: Hu et al. 2021, arXiv:2106.09685; the mathematics of the op in harness/o
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -126,13 +126,6 @@ class Lora:
 def pair_names(target: str, layer: int) -> tuple[str, str]:
     """The names of a target's two parameters in one layer."""
     return f"lora_a.{target}.{layer}", f"lora_b.{target}.{layer}"
-
-
-def pairs(lora: Lora, model: GPT2) -> Iterator[tuple[str, int, str, str]]:
-    """(target, layer, name of a, name of b) of every pair."""
-    for layer in range(model.layers):
-        for target in lora.targets:
-            yield target, layer, *pair_names(target, layer)
 
 
 def check_pairs(lora: Lora, model: GPT2, read: Callable[[str], np.ndarray]) -> None:

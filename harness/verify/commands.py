@@ -109,7 +109,7 @@ def _refuse_too_long(model: GPT2, T: int) -> None:
 def _write_report(path: Path, record: dict[str, object]) -> None:
     text = json.dumps(record, indent=2, allow_nan=False) + "\n"
     try:
-        write_atomically(path, text.encode())
+        write_atomically(path, [text.encode()])
     except OSError as error:
         raise ResourceError(
             f"report can't be written: {path}", slug="verify-report-not-written", found=error

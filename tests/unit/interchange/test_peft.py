@@ -213,7 +213,7 @@ def test_a_rename_that_fails_leaves_the_earlier_adapter(folder, monkeypatch):
             raise OSError(5, "Input/output error")
         rename(source, target)
 
-    monkeypatch.setattr("harness.interchange.peft.os.rename", fail)
+    monkeypatch.setattr("os.rename", fail)
     with pytest.raises(ResourceError):
         save(folder, LORAS[1])
     assert load_peft(folder, MODEL)[0] == LORAS[0]
