@@ -80,3 +80,9 @@ class NumericsError(HarnessError):
 
 class ResourceError(HarnessError):
     exit_code = 7
+
+
+def shortened(value: object) -> str:
+    """A value for a line of an error: what a file says can be of any length."""
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 
 from harness.checkpoint.disk import FileRecord, open_file, read_exactly
+from harness.checkpoint.json_file import parse
 from harness.checkpoint.layout import damaged
-from harness.errors import CheckpointError, ResourceError
+from harness.errors import CheckpointError, ResourceError, shortened
 
 DTYPE_CODES = {
     "float64": "F64",
@@ -171,11 +172,11 @@ def read_header(file: io.FileIO, size: int, path: Path) -> tuple[bytes, list[Ent
     text = bytearray(length)
     read_exactly(file, memoryview(text), path)
     try:
-        header = json.loads(text.decode(), object_pairs_hook=without_repetition)
+        header = parse(text)
     except (ValueError, RecursionError) as error:
-        raise damaged(path, expected="a header in JSON", found=_shorten(error)) from None
+        raise damaged(path, expected="a header in JSON", found=shortened(error)) from None
     if not isinstance(header, dict):
-        raise damaged(path, expected="a header of named tensors", found=_shorten(header))
+        raise damaged(path, expected="a header of named tensors", found=shortened(header))
     header.pop(METADATA, None)
     entries = [_entry(name, fields, path) for name, fields in header.items()]
     entries.sort(key=lambda entry: (entry.begin, entry.end))
@@ -185,24 +186,24 @@ def read_header(file: io.FileIO, size: int, path: Path) -> tuple[bytes, list[Ent
 
 def _entry(name: str, fields: Any, path: Path) -> Entry:
     if not isinstance(fields, dict) or fields.keys() != {"dtype", "shape", "data_offsets"}:
-        expected = f"dtype, shape and data_offsets of {_shorten(name)}"
-        raise damaged(path, expected=expected, found=_shorten(fields))
+        expected = f"dtype, shape and data_offsets of {shortened(name)}"
+        raise damaged(path, expected=expected, found=shortened(fields))
     dtype, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPE_NAMES:
-        expected = f"the dtype of {_shorten(name)} as one of {', '.join(DTYPE_NAMES)}"
-        raise damaged(path, expected=expected, found=_shorten(dtype))
+        expected = f"the dtype of {shortened(name)} as one of {', '.join(DTYPE_NAMES)}"
+        raise damaged(path, expected=expected, found=shortened(dtype))
     if not _are_counts(shape) or len(shape) > MAXIMUM_DIMENSIONS:
-        expected = f"the shape of {_shorten(name)} as at most {MAXIMUM_DIMENSIONS} counts"
-        raise damaged(path, expected=expected, found=_shorten(shape))
+        expected = f"the shape of {shortened(name)} as at most {MAXIMUM_DIMENSIONS} counts"
+        raise damaged(path, expected=expected, found=shortened(shape))
     if not _are_counts(offsets) or len(offsets) != 2:
-        expected = f"the offsets of {_shorten(name)} as two counts"
-        raise damaged(path, expected=expected, found=_shorten(offsets))
+        expected = f"the offsets of {shortened(name)} as two counts"
+        raise damaged(path, expected=expected, found=shortened(offsets))
     begin, end = offsets
     # In Python integers: the product of a hostile shape does not wrap around.
     wanted = math.prod(shape) * dtype_of(DTYPE_NAMES[dtype]).itemsize
     if end - begin != wanted:
-        expected = f"{_shorten(wanted)} bytes for {_shorten(name)} {dtype} {_shorten(shape)}"
-        raise damaged(path, expected=expected, found=f"offsets {_shorten(offsets)}")
+        expected = f"{shortened(wanted)} bytes for {shortened(name)} {dtype} {shortened(shape)}"
+        raise damaged(path, expected=expected, found=f"offsets {shortened(offsets)}")
     return Entry(name, DTYPE_NAMES[dtype], tuple(shape), begin, end)
 
 
@@ -212,13 +213,13 @@ def _check_offsets(entries: list[Entry], payload_bytes: int, path: Path) -> None
         if entry.begin != end:
             raise damaged(
                 path,
-                expected=f"{_shorten(entry.name)} to begin at {end:,}, where the one before it ends",
-                found=_shorten(entry.begin),
+                expected=f"{shortened(entry.name)} to begin at {end:,}, where the one before it ends",
+                found=shortened(entry.begin),
             )
         end = entry.end
     if end != payload_bytes:
         raise damaged(
-            path, expected=f"{_shorten(end)} bytes of tensors", found=f"{payload_bytes:,}"
+            path, expected=f"{shortened(end)} bytes of tensors", found=f"{payload_bytes:,}"
         )
 
 
@@ -226,7 +227,7 @@ def _allocate(entry: Entry, path: Path) -> np.ndarray:
     try:
         return np.empty(entry.shape, dtype_of(entry.dtype))
     except ValueError as error:  # an empty array whose other extents are beyond NumPy
-        raise damaged(path, expected="a shape for NumPy", found=_shorten(error)) from None
+        raise damaged(path, expected="a shape for NumPy", found=shortened(error)) from None
     except MemoryError as error:
         raise ResourceError(
             f"checkpoint does not fit into memory: {path.name}",
@@ -260,16 +261,3 @@ def _bytes_of(array: np.ndarray) -> memoryview:
 def _are_counts(values: Any) -> bool:
     # bool is a subclass of int, and JSON has both
     return isinstance(values, list) and all(type(x) is int and 0 <= x < 1 << 63 for x in values)
-
-
-def without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """For json.loads: an object, or a ValueError where it names a thing twice."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name stands twice in one object")
-    return found
-
-
-def _shorten(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

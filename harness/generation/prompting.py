@@ -11,9 +11,9 @@ from harness.interchange import llmc_header
 from harness.interchange.llmc_tokenizer import read_llmc_tokenizer
 from harness.interchange.model_file import ModelFile
 from harness.tokenizers import NumberTokenizer, Tokenizer
+from harness.tokenizers.gpt2 import Gpt2Tokenizer
 
 AUTO, NUMBERS = "auto", "numbers"
-GPT2_VOCABULARY = 50_257
 WITHOUT_TEXT = ("bytes", "gpt2")
 """Tokenizers that are whole by their name alone."""
 
@@ -78,7 +78,7 @@ def _tokenizer(source: ModelFile, name: str, say: Say) -> Tokenizer:
         return _from_file(Path(name).expanduser())
     if source.tokenizer is not None:
         return source.tokenizer
-    if source.model.vocab_size == GPT2_VOCABULARY:
+    if source.model.vocab_size == Gpt2Tokenizer.vocab_size:
         say("tokenizer  gpt2: none came with the model, whose vocabulary has 50,257 tokens")
         return tokenizers.get("gpt2")
     raise ConfigError(

@@ -15,19 +15,20 @@ from typing import Self
 import numpy as np
 
 from harness import tokenizers
+from harness.checkpoint.json_file import read_json
 from harness.checkpoint.tensor_file import first_nonfinite
 from harness.errors import CheckpointError, NumericsError
 from harness.interchange import huggingface_names as names
-from harness.interchange.huggingface_config import CONFIG, invalid, read_config, read_json
+from harness.interchange.huggingface_config import CONFIG, invalid, read_config
 from harness.interchange.huggingface_weights import Weights
 from harness.interchange.huggingface_writing import TOKENIZER, write_huggingface
 from harness.models.gpt2 import GPT2
 from harness.models.kinds import tensor_shapes
 from harness.tokenizers import Tokenizer
+from harness.tokenizers.gpt2 import Gpt2Tokenizer
 
 __all__ = ["HuggingFaceModel", "write_huggingface"]
 
-GPT2_VOCABULARY = 50_257
 MAXIMUM_TOKENIZER_BYTES = 16 << 20  # 65,536 pieces of 255 bytes, or every character of Unicode
 
 
@@ -128,8 +129,8 @@ def _tokenizer_of(folder: Path, model: GPT2) -> Tokenizer | None:
     """The tokenizer of our own record; without it GPT-2's, where the vocabulary has its size."""
     path = folder / TOKENIZER
     if not path.exists():
-        return tokenizers.get("gpt2") if model.vocab_size == GPT2_VOCABULARY else None
-    tokenizer = tokenizers.from_dict(read_json(path, MAXIMUM_TOKENIZER_BYTES))
+        return tokenizers.get("gpt2") if model.vocab_size == Gpt2Tokenizer.vocab_size else None
+    tokenizer = tokenizers.from_dict(read_json(path, MAXIMUM_TOKENIZER_BYTES, invalid))
     if tokenizer.vocab_size > model.vocab_size:
         expected = f"at most {model.vocab_size:,} tokens, as {CONFIG} has"
         raise invalid(path, expected, f"{tokenizer.vocab_size:,}")

@@ -7,9 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from harness.checkpoint.disk import open_file, read_exactly
-from harness.checkpoint.tensor_file import without_repetition
-from harness.errors import CheckpointError, ConfigError
+from harness.checkpoint.json_file import read_json
+from harness.errors import CheckpointError, ConfigError, shortened
 from harness.models.gpt2 import GPT2, LAYERNORM_EPS
 from harness.tokenizers import Tokenizer
 
@@ -34,9 +33,9 @@ COMPUTED: dict[str, tuple[Any, ...]] = {
 
 def read_config(path: Path) -> GPT2:
     """The shape of the model that a config.json describes; CheckpointError if it is not one of ours."""
-    config = read_json(path, MAXIMUM_CONFIG_BYTES)
+    config = read_json(path, MAXIMUM_CONFIG_BYTES, invalid)
     if not isinstance(config, dict):
-        raise invalid(path, "an object of keys and values", _short(config))
+        raise invalid(path, "an object of keys and values", shortened(config))
     if config.get("model_type") != "gpt2":
         raise _unsupported(path, config, "model_type", ("gpt2",))
     for key, values in COMPUTED.items():
@@ -81,19 +80,6 @@ def config_of(model: GPT2, dtype: str, tokenizer: Tokenizer | None) -> dict[str,
     }
 
 
-def read_json(path: Path, maximum_bytes: int) -> Any:
-    """What a JSON file says; one CheckpointError for everything that it can be instead."""
-    with open_file(path) as (file, size):
-        if size > maximum_bytes:
-            raise invalid(path, f"at most {maximum_bytes:,} bytes", f"{size:,}")
-        raw = bytearray(size)
-        read_exactly(file, memoryview(raw), path)
-    try:
-        return json.loads(raw.decode(), object_pairs_hook=without_repetition)
-    except (ValueError, RecursionError) as error:
-        raise invalid(path, "JSON", _short(error)) from None
-
-
 def invalid(path: Path, expected: str, found: str) -> CheckpointError:
     """The error of a file beside the weights that does not say what it must."""
     return CheckpointError(
@@ -108,7 +94,7 @@ def invalid(path: Path, expected: str, found: str) -> CheckpointError:
 def _size(path: Path, config: dict[str, Any], key: str) -> int:
     value = config.get(key)
     if type(value) is not int or not 1 <= value <= LARGEST_SIZE:
-        found = f"{key}={_short(json.dumps(value))}" if key in config else "no such key"
+        found = f"{key}={shortened(json.dumps(value))}" if key in config else "no such key"
         raise invalid(path, f"{key} as a count of 1 or more, below 2**31", found)
     return value
 
@@ -116,7 +102,7 @@ def _size(path: Path, config: dict[str, Any], key: str) -> int:
 def _unsupported(
     path: Path, config: dict[str, Any], key: str, values: tuple[Any, ...]
 ) -> CheckpointError:
-    found = _short(json.dumps(config[key])) if key in config else "no such key"
+    found = shortened(json.dumps(config[key])) if key in config else "no such key"
     return CheckpointError(
         f"this GPT-2 is not the one that we compute: {key}={found}"
         if key in config
@@ -132,8 +118,3 @@ def _unsupported(
 def _same(found: Any, value: Any) -> bool:
     # True equals 1 in Python, and 1 is not true in JSON; 1 and 1.0 are one number in both.
     return found == value and isinstance(found, bool) == isinstance(value, bool)
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

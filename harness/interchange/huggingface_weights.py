@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from harness.checkpoint.json_file import read_json
 from harness.checkpoint.tensor_file import dtype_of
-from harness.errors import CheckpointError
+from harness.errors import CheckpointError, shortened
 from harness.interchange import huggingface_names as names
-from harness.interchange.huggingface_config import invalid, read_json
+from harness.interchange.huggingface_config import invalid
 from harness.interchange.safetensors_file import SafetensorsFile
 from harness.models.gpt2 import GPT2
 
@@ -41,7 +42,7 @@ class Weights:
                     if name in self._by_name:
                         other = self._by_name[name].path.name
                         raise _misfit(
-                            file.path, "every tensor once", f"{_short(name)}, as in {other}"
+                            file.path, "every tensor once", f"{shortened(name)}, as in {other}"
                         )
                     self._by_name[name] = file
             if shards:
@@ -89,7 +90,7 @@ class Weights:
             file = self._by_name[name]
             entry = file.entries[name]
             if entry.shape != shape:
-                raise _misfit(file.path, f"{name} as {shape}", _short(entry.shape))
+                raise _misfit(file.path, f"{name} as {shape}", shortened(entry.shape))
             if entry.dtype not in DTYPES:
                 raise _misfit(file.path, f"{name} as {', '.join(DTYPES)}", entry.dtype)
 
@@ -104,14 +105,14 @@ def _shards(folder: Path) -> dict[str, str] | None:
         return None
     if not path.exists():
         raise _without_weights(folder)
-    index = read_json(path, MAXIMUM_INDEX_BYTES)
+    index = read_json(path, MAXIMUM_INDEX_BYTES, invalid)
     shards: Any = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(shards, dict) or not shards:
-        raise invalid(path, "a weight_map of tensors to files", _short(shards))
+        raise invalid(path, "a weight_map of tensors to files", shortened(shards))
     for name in shards.values():
         if not isinstance(name, str) or not _is_plain(name):
             expected = "files beside it, as model-00001-of-00002.safetensors"
-            raise invalid(path, expected, _short(repr(name)))
+            raise invalid(path, expected, shortened(repr(name)))
     if (count := len(set(shards.values()))) > MAXIMUM_FILES:
         raise invalid(path, f"at most {MAXIMUM_FILES} files", f"{count:,}")
     return shards
@@ -131,7 +132,7 @@ def _check_index(path: Path, shards: dict[str, str], found: dict[str, Safetensor
     for name, shard in shards.items():
         if name not in found or found[name].path.name != shard:
             there = f"in {found[name].path.name}" if name in found else "in none of the files"
-            raise invalid(path, f"{_short(name)} in {shard}", there)
+            raise invalid(path, f"{shortened(name)} in {shard}", there)
     if extra := [name for name in found if name not in shards]:
         raise invalid(path, "every tensor of the files", f"no {_listed(extra)}")
 
@@ -180,9 +181,4 @@ def _misfit(where: Path, expected: str, found: str) -> CheckpointError:
 
 def _listed(found: list[str]) -> str:
     more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-    return ", ".join(_short(name) for name in found[:3]) + more
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return ", ".join(shortened(name) for name in found[:3]) + more

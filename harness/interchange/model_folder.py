@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from harness import tokenizers
-from harness.checkpoint.disk import FileRecord, measure, open_file, read_exactly, write_file
+from harness.checkpoint.disk import FileRecord, measure, write_file
+from harness.checkpoint.json_file import read_json
 from harness.checkpoint.layout import damaged
-from harness.checkpoint.tensor_file import dtype_of, without_repetition
-from harness.errors import CheckpointError, HarnessError, ResourceError
+from harness.checkpoint.tensor_file import dtype_of
+from harness.errors import CheckpointError, HarnessError, ResourceError, shortened
 from harness.interchange.model_file import ModelFile
 from harness.interchange.safetensors_file import SafetensorsFile, write_safetensors
 from harness.interchange.stored_tensors import STORED, check_tensors, read_finite
@@ -119,22 +120,13 @@ def _description(source: ModelFile, record: FileRecord) -> bytes:
 
 
 def _read_description(path: Path) -> dict[str, Any]:
-    with open_file(path) as (file, size):
-        if size > LARGEST_DESCRIPTION:
-            expected = f"at most {LARGEST_DESCRIPTION:,} bytes"
-            raise damaged(path, expected=expected, found=f"{size:,}")
-        text = bytearray(size)
-        read_exactly(file, memoryview(text), path)
-    try:
-        content = json.loads(text.decode(), object_pairs_hook=without_repetition)
-    except (ValueError, RecursionError) as error:
-        raise damaged(path, expected="JSON", found=str(error)[:80]) from None
+    content = read_json(path, LARGEST_DESCRIPTION)
     wanted = {"format", "version", "model", "made_from", "tokenizer", "tensors"}
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise damaged(path, expected=f"a description of format '{FORMAT}'", found="another file")
     if content.get("version") != VERSION:
-        found = str(content.get("version"))[:80]
-        raise damaged(path, expected=f"version {VERSION}", found=f"version {found}")
+        found = f"version {shortened(content.get('version'))}"
+        raise damaged(path, expected=f"version {VERSION}", found=found)
     if content.keys() != wanted or not isinstance(content["made_from"], str):
         raise damaged(path, expected=", ".join(sorted(wanted)), found="other fields")
     return content
@@ -150,7 +142,7 @@ def _model(content: dict[str, Any], path: Path) -> GPT2:
     )
     if not fits:
         expected = f"{', '.join(SIZES)} that a GPT-2 can have"
-        raise damaged(path, expected=expected, found=str(sizes)[:80])
+        raise damaged(path, expected=expected, found=shortened(sizes))
     return GPT2(**sizes)
 
 
@@ -167,7 +159,7 @@ def _check_record(record: Any, folder: Path) -> None:
     """The tensors are those that were described: safetensors files carry no checksum."""
     if not isinstance(record, dict) or record.keys() != {"bytes", "sha256"}:
         expected = "size and sha256 of the tensors"
-        raise damaged(folder / DESCRIPTION, expected=expected, found=str(record)[:80])
+        raise damaged(folder / DESCRIPTION, expected=expected, found=shortened(record))
     size = record["bytes"] if type(record["bytes"]) is int else -1
     found = measure(folder / TENSORS, size)
     if dataclasses.asdict(found) != record:

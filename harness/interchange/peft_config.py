@@ -4,7 +4,6 @@ An option that we do not compute is refused by name. It is not ignored: an adapt
 loaded without it would be another adapter.
 """
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -12,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.checkpoint.disk import open_file, read_exactly
+from harness.checkpoint.json_file import read_json
 from harness.checkpoint.layout import damaged
-from harness.checkpoint.tensor_file import without_repetition
-from harness.errors import CheckpointError
+from harness.errors import CheckpointError, shortened
 from harness.models.lora import Lora
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -88,33 +86,25 @@ def config_of(
 
 def read_config(path: Path) -> PeftConfig:
     """The ranks and alphas of an adapter. Raises CheckpointError for what is not plain LoRA."""
-    config = _read_json(path)
+    config = _read_settings(path)
     _refuse_options(config, path)
     r: Any = config.get("r")
     alpha: Any = config.get("lora_alpha")
     if not _is_rank(r):
-        raise damaged(path, expected="r, a rank of 1 or more", found=_short(r))
+        raise damaged(path, expected="r, a rank of 1 or more", found=shortened(r))
     if not _is_number(alpha):
         raise damaged(
-            path, expected="lora_alpha, a finite number other than 0", found=_short(alpha)
+            path, expected="lora_alpha, a finite number other than 0", found=shortened(alpha)
         )
     ranks = _pattern(config, "rank_pattern", _is_rank, path)
     alphas = _pattern(config, "alpha_pattern", _is_number, path)
     return PeftConfig(r, float(alpha), ranks, {k: float(v) for k, v in alphas.items()})
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    with open_file(path) as (file, size):
-        if size > MAXIMUM_BYTES:
-            raise damaged(path, expected=f"at most {MAXIMUM_BYTES:,} bytes", found=f"{size:,}")
-        text = bytearray(size)
-        read_exactly(file, memoryview(text), path)
-    try:
-        config = json.loads(text.decode(), object_pairs_hook=without_repetition)
-    except (ValueError, RecursionError) as error:
-        raise damaged(path, expected="a configuration in JSON", found=_short(error)) from None
+def _read_settings(path: Path) -> dict[str, Any]:
+    config = read_json(path, MAXIMUM_BYTES)
     if not isinstance(config, dict):
-        raise damaged(path, expected="an object of settings", found=_short(config))
+        raise damaged(path, expected="an object of settings", found=shortened(config))
     return config
 
 
@@ -131,7 +121,7 @@ def _refuse_options(config: dict[str, Any], path: Path) -> None:
 
 def _unsupported(path: Path, name: str, found: object, wanted: str) -> CheckpointError:
     return CheckpointError(
-        f"this kind of adapter is not computed here: {name}={_short(found)}",
+        f"this kind of adapter is not computed here: {name}={shortened(found)}",
         slug="adapter-unsupported",
         where=path,
         expected=f"{name}: {wanted}",
@@ -143,12 +133,12 @@ def _pattern(config: dict[str, Any], name: str, holds: Any, path: Path) -> dict[
     """peft takes each key for a regular expression; a plain name is one that means itself."""
     found = config.get(name) or {}
     if not isinstance(found, dict):
-        raise damaged(path, expected=f"{name}, an object", found=_short(found))
+        raise damaged(path, expected=f"{name}, an object", found=shortened(found))
     for key, value in found.items():
         if not PLAIN_NAME.fullmatch(key):
             raise _unsupported(path, name, key, "names of modules, and no other expressions")
         if not holds(value):
-            raise damaged(path, expected=f"numbers in {name}", found=_short(value))
+            raise damaged(path, expected=f"numbers in {name}", found=shortened(value))
     return found
 
 
@@ -172,8 +162,3 @@ def _is_number(value: object) -> bool:
 def _plain(value: float) -> int | float:
     """8 and not 8.0: peft declares an integer."""
     return int(value) if value == int(value) else value
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
