@@ -10,6 +10,7 @@ from typing import Any
 from harness.config import RunConfig, adapter_of
 from harness.contract.table import nearest
 from harness.errors import ConfigError
+from harness.models.gpt2 import SIZES
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,7 @@ WORDS = {
     "adapter.name": ("none", "lora"),
 }
 OF_A_RUN = Bounds(AT_LEAST, MORE_THAN_0, BELOW, words=WORDS)
-SHAPE_OF_THE_MODEL = ("model", *(f"model.{key}" for key in ("layers", "heads", "channels")))
-SHAPE_OF_THE_MODEL += ("model.positions", "model.vocab_size", "model.init")
+SHAPE_OF_THE_MODEL = ("model", *(f"model.{key}" for key in (*SIZES, "init")))
 
 
 def check_run(run: RunConfig, overrides: list[str]) -> None:

@@ -185,8 +185,13 @@ def _other_shape(
 
 
 def initial_values(parameter: Parameter, seed: int) -> np.ndarray:
-    """A parameter's initial values: a counter-based stream keyed by the seed and its name."""
-    digest = hashlib.sha256(parameter.name.encode()).digest()
-    key = [seed % 2**64, int.from_bytes(digest[:8], "little")]
-    rng = np.random.Generator(np.random.Philox(key=np.array(key, np.uint64)))
-    return np.ascontiguousarray(parameter.init(rng, parameter.shape), np.float32)
+    """A parameter's initial values, drawn from a stream of its own."""
+    values = parameter.init(named_stream(seed, parameter.name), parameter.shape)
+    return np.ascontiguousarray(values, np.float32)
+
+
+def named_stream(seed: int, name: str) -> np.random.Generator:
+    """A counter-based generator keyed by the seed and a name: no draw depends on those before it."""
+    digest = hashlib.sha256(name.encode()).digest()
+    key = np.array([seed % 2**64, int.from_bytes(digest[:8], "little")], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key))

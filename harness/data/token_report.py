@@ -12,19 +12,20 @@ from harness.data.files import read_bytes
 from harness.data.token_files import HEADER_BYTES, MAGIC, read_token_file
 from harness.data.tokenizer_file import NAME as TOKENIZER_NAME
 from harness.errors import DataError
+from harness.interchange import llmc_header
 from harness.tokenizers import Tokenizer, get
 
 FIRST = 32  # tokens that are shown
 
-# llm.c's other files, by their first number; what the numbers after it say, where there are names.
-OTHER_FILES = {
-    20240326: ("a model", ("version", "positions", "vocabulary", "layers", "heads", "channels")),
-    20240327: ("a debug state: logits, loss and gradients of one batch", ("version", "B", "T")),
-    20240328: ("a tokenizer, to decode with", ("version", "vocabulary", "end of text")),
-    20240522: ("a multiple-choice evaluation", ("version", "examples", "longest, bytes")),
-    20240527: ("the CUDA trainer's optimizer state", ("version", "processes", "rank")),
-    20240801: ("token data in Llama 3's vocabulary, of uint32", ("version", "tokens")),
-    20240803: ("a Llama 3 model", ("version",)),
+# What the numbers after the first say in llm.c's other files, where there are names.
+SLOTS = {
+    llmc_header.MODEL: ("version", "positions", "vocabulary", "layers", "heads", "channels"),
+    llmc_header.DEBUG_STATE: ("version", "B", "T"),
+    llmc_header.TOKENIZER: ("version", "vocabulary", "end of text"),
+    llmc_header.MULTIPLE_CHOICE: ("version", "examples", "longest, bytes"),
+    llmc_header.OPTIMIZER_STATE: ("version", "processes", "rank"),
+    llmc_header.LLAMA3_TOKENS: ("version", "tokens"),
+    llmc_header.LLAMA3_MODEL: ("version",),
 }
 
 
@@ -39,7 +40,7 @@ def lines_of(path: Path) -> Iterator[str]:
     """Raises DataError for what is no file of llm.c's."""
     header = read_bytes(path, at_most=HEADER_BYTES)
     magic = struct.unpack_from("<i", header)[0] if len(header) >= 4 else 0
-    if magic in OTHER_FILES and len(header) == HEADER_BYTES:
+    if magic in SLOTS and len(header) == HEADER_BYTES:
         yield from _other_file(path, magic, header)
         return
     if magic != MAGIC and (text := _as_text(header)):
@@ -85,9 +86,8 @@ def _decoded(tokenizer: Tokenizer, ids: list[int]) -> str:
 
 
 def _other_file(path: Path, magic: int, header: bytes) -> Iterator[str]:
-    what, names = OTHER_FILES[magic]
-    yield f"{path}: llm.c's file of {what}"
-    for slot, name in enumerate(names, start=1):
+    yield f"{path}: {llmc_header.KINDS_OF_FILE[magic]}, in llm.c's format"
+    for slot, name in enumerate(SLOTS[magic], start=1):
         yield f"{name:<16}{struct.unpack_from('<i', header, 4 * slot)[0]:,}"
 
 

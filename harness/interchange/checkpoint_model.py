@@ -14,10 +14,9 @@ from harness.checkpoint.layout import SUFFIX, damaged
 from harness.errors import CheckpointError, HarnessError
 from harness.interchange.merged import merged
 from harness.interchange.model_file import ModelFile
-from harness.interchange.model_folder import SIZES
 from harness.interchange.safetensors_file import SafetensorsFile
 from harness.interchange.stored_tensors import check_tensors, read_finite
-from harness.models.gpt2 import GPT2
+from harness.models.gpt2 import GPT2, SIZES
 from harness.models.lora import Lora
 
 GROUP = "model"

@@ -49,18 +49,12 @@ def tokenizer_files(tokenizer: Tokenizer) -> dict[str, bytes]:
 
 def _pieces(tokenizer: Tokenizer) -> list[bytes] | None:
     """The bytes of each id but the last, which is the end of text."""
-    if isinstance(tokenizer, BpeTokenizer):
+    if not isinstance(tokenizer, BpeTokenizer | Gpt2Tokenizer):
+        return None
+    try:
         return list(tokenizer.pieces[:-1])
-    if isinstance(tokenizer, Gpt2Tokenizer):
-        try:
-            tokenizer.decode([0])
-        except DataError:
-            return None
-        import tiktoken
-
-        encoding = tiktoken.get_encoding("gpt2")
-        return [encoding.decode_single_token_bytes(id) for id in range(tokenizer.vocab_size - 1)]
-    return None
+    except DataError:  # tiktoken's files are not to be had
+        return None
 
 
 def _merges(pieces: list[bytes]) -> list[tuple[bytes, bytes]] | None:

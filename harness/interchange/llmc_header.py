@@ -24,6 +24,8 @@ TOKENIZER = 20240328
 TOKENS = 20240520
 MULTIPLE_CHOICE = 20240522
 OPTIMIZER_STATE = 20240527
+LLAMA3_TOKENS = 20240801
+LLAMA3_MODEL = 20240803
 KINDS_OF_FILE = {
     MODEL: "a model",
     DEBUG_STATE: "a debug state",
@@ -31,8 +33,8 @@ KINDS_OF_FILE = {
     TOKENS: "a file of token ids",
     MULTIPLE_CHOICE: "a multiple-choice evaluation",
     OPTIMIZER_STATE: "an optimizer state",
-    20240801: "a file of Llama 3 token ids",
-    20240803: "a Llama 3 model",
+    LLAMA3_TOKENS: "a file of Llama 3 token ids",
+    LLAMA3_MODEL: "a Llama 3 model",
 }
 
 

@@ -20,7 +20,7 @@ from harness.errors import CheckpointError, DataError
 from harness.interchange import llmc_header
 from harness.interchange.llmc_file import LlmcFile, write_llmc_file, wrong_size
 from harness.interchange.llmc_header import HEADER_BYTES
-from harness.tokenizers import Tokenizer, check_token_ids, gpt2, vocabulary_sha256
+from harness.tokenizers import Tokenizer, check_token_ids, vocabulary_sha256
 from harness.tokenizers.byte_level import ByteTokenizer
 from harness.tokenizers.gpt2 import Gpt2Tokenizer
 from harness.tokenizers.tokenizer import TokenIds
@@ -119,10 +119,6 @@ def pieces_of(tokenizer: Tokenizer) -> list[bytes]:
         return list(own)
     if tokenizer.name == "bytes":
         return [bytes([byte]) for byte in range(256)]
-    if tokenizer.name == "gpt2":
-        # A token that is half a character has no text, so decode cannot be asked.
-        encoding = gpt2._encoding()
-        return [encoding.decode_single_token_bytes(i) for i in range(tokenizer.vocab_size)]
     if tokenizer.name == "char":
         return [tokenizer.decode([i]).encode() for i in range(tokenizer.vocab_size)]
     raise DataError(

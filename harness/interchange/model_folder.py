@@ -23,7 +23,7 @@ from harness.errors import CheckpointError, HarnessError, ResourceError, shorten
 from harness.interchange.model_file import ModelFile
 from harness.interchange.safetensors_file import SafetensorsFile, write_safetensors
 from harness.interchange.stored_tensors import STORED, check_tensors, read_finite
-from harness.models.gpt2 import GPT2
+from harness.models.gpt2 import GPT2, SIZES
 from harness.models.kinds import tensor_shapes
 from harness.staging import whole_folder
 from harness.tokenizers import Tokenizer
@@ -33,7 +33,6 @@ TENSORS = "model.safetensors"
 FORMAT = "gpt2-harness model"
 VERSION = 1
 LARGEST_DESCRIPTION = 16 << 20  # bytes; a tokenizer of 50,000 pieces takes 1 MB
-SIZES = ("layers", "heads", "channels", "positions", "vocab_size")
 
 
 class ModelFolder:

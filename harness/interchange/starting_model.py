@@ -9,7 +9,7 @@ from harness.errors import ConfigError
 from harness.interchange.model_file import ModelFile
 from harness.interchange.newest_run import chosen_model
 from harness.interchange.opening import open_model
-from harness.models.gpt2 import GPT2
+from harness.models.gpt2 import GPT2, SIZES
 from harness.tokenizers import Tokenizer
 
 
@@ -25,14 +25,7 @@ def starting_model(run: RunConfig) -> Iterator[tuple[RunConfig, ModelFile | None
 
 def with_shape(run: RunConfig, model: GPT2) -> RunConfig:
     """The run, its model of a stored one's shape. The ops in its places stay the run's."""
-    shape = dataclasses.replace(
-        run.model,
-        layers=model.layers,
-        heads=model.heads,
-        channels=model.channels,
-        positions=model.positions,
-        vocab_size=model.vocab_size,
-    )
+    shape = dataclasses.replace(run.model, **{size: getattr(model, size) for size in SIZES})
     return dataclasses.replace(run, model=shape)
 
 

@@ -21,6 +21,7 @@ from harness.program import Init, Parameter, Program, Tensor
 
 VOCABULARY_MULTIPLE = 128
 LAYERNORM_EPS = 1e-5
+SIZES = ("layers", "heads", "channels", "positions", "vocab_size")
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class GPT2:
     activation: str = "gelu"
 
     def __post_init__(self) -> None:
-        for name in ("layers", "heads", "channels", "positions", "vocab_size"):
+        for name in SIZES:
             if getattr(self, name) < 1:
                 raise ConfigError(
                     f"model.{name}={getattr(self, name)} must be at least 1", slug="model-shape"

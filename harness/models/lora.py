@@ -147,7 +147,6 @@ def check_pairs(lora: Lora, model: GPT2, read: Callable[[str], np.ndarray]) -> N
             raise NumericsError(
                 f"the adapter holds NaN or Inf: {name}",
                 slug="adapter-not-finite",
-                effect="nothing was written",
             )
 
 

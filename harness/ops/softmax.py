@@ -50,7 +50,8 @@ def reference_backward(dprobs_NV, probs_NV, vocab_size):
 def magnitude_forward(logits_NV, vocab_size):
     (probs_NV,) = reference_forward(logits_NV, vocab_size)
     largest_N1 = np.abs(logits_NV[:, :vocab_size]).max(axis=-1, keepdims=True)
-    return (Magnitude(probs_NV * (1 + 2 * largest_N1), vocab_size),)
+    # 2 and not 1: an online sum of nearly equal terms rounds each of them the same way, twice.
+    return (Magnitude(probs_NV * (2 + 2 * largest_N1), vocab_size),)
 
 
 def magnitude_backward(dprobs_NV, probs_NV, vocab_size):

@@ -25,6 +25,12 @@ class Gpt2Tokenizer:
     # A constant, so that a checkpoint can be written and read where tiktoken's files are not.
     sha256: ClassVar[str] = "05708a3608916164cf61d1dfb54a9cbda5bac683da0fe17a5e47e2b0ea268257"
 
+    @property
+    def pieces(self) -> tuple[bytes, ...]:
+        """The bytes of each id; half a character has no text, so decode cannot be asked."""
+        encoding = _encoding()
+        return tuple(encoding.decode_single_token_bytes(id) for id in range(self.vocab_size))
+
     def encode(self, text: str | bytes, where: str | None = None) -> npt.NDArray[np.int32]:
         """Ordinary encoding: <|endoftext|> in a text is its 13 characters, not id 50256."""
         text = utf8.checked(text, where)

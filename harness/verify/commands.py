@@ -9,14 +9,13 @@ from harness.errors import CheckpointError, ConfigError, ResourceError
 from harness.interchange import llmc_header
 from harness.interchange.llmc_debug_state import LlmcDebugState
 from harness.interchange.opening import open_model
-from harness.models.gpt2 import GPT2
+from harness.models.gpt2 import GPT2, SIZES
 from harness.verify.check import Check
 from harness.verify.difference import Row
 from harness.verify.options import WHO_COMPUTES, composed, report_path, taken
 from harness.verify.steps_check import STEPS
 from harness.verify.write import write_files
 
-SIZES = ("layers", "heads", "channels", "positions", "vocab_size")
 SHAPE = ("model", *(f"model.{size}" for size in SIZES))
 VOCABULARY = 256  # where the model's preset leaves it to a tokenizer
 FAILED = 6  # the exit code of NumericsError: a result outside its tolerance

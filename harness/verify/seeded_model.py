@@ -5,13 +5,13 @@ with weights of 0.02 every attention is all but uniform. Here rows of matrices h
 so that scores and logits are of order 1, and biases and LayerNorm weights are random.
 """
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 
 from harness.models.gpt2 import GPT2
 from harness.models.kinds import MATRICES, kind_of
+from harness.parameters import named_stream
 from harness.precision import FLOAT32
 
 SPREAD = 0.2  # of biases, and of LayerNorm weights about 1
@@ -30,7 +30,7 @@ class SeededModel:
         self.description = f"random weights, seed {seed}"
 
     def read_into(self, name: str, out: np.ndarray) -> None:
-        rng = stream(self.seed, name)
+        rng = named_stream(self.seed, name)
         rng.standard_normal(out=out, dtype=np.float32)
         kind = kind_of(name)
         out *= out.shape[-1] ** -0.5 if kind in MATRICES else SPREAD
@@ -45,12 +45,5 @@ class SeededModel:
     def tokens(self, B: int, T: int) -> tuple[np.ndarray, np.ndarray]:
         """Random tokens and their targets, x_BT and y_BT: each is the next token."""
         size = (B, T + 1)
-        drawn = stream(self.seed, "tokens").integers(0, self.model.vocab_size, size, np.int32)
+        drawn = named_stream(self.seed, "tokens").integers(0, self.model.vocab_size, size, np.int32)
         return drawn[:, :-1].copy(), drawn[:, 1:].copy()
-
-
-def stream(seed: int, name: str) -> np.random.Generator:
-    """A counter-based generator keyed by the seed and a name."""
-    digest = hashlib.sha256(name.encode()).digest()
-    key = np.array([seed % 2**64, int.from_bytes(digest[:8], "little")], np.uint64)
-    return np.random.Generator(np.random.Philox(key=key))

@@ -8,7 +8,6 @@ import pytest
 
 from harness import tokenizers
 from harness.errors import DataError
-from harness.interchange import huggingface_tokenizer
 from harness.interchange.huggingface_tokenizer import tokenizer_files
 from harness.tokenizers.bpe import BpeTokenizer
 
@@ -71,5 +70,5 @@ def test_without_tiktokens_files_there_are_none(monkeypatch):
     def missing(*arguments):
         raise DataError("not here", slug="gpt2-files-missing")
 
-    monkeypatch.setattr(huggingface_tokenizer.Gpt2Tokenizer, "decode", missing)
+    monkeypatch.setattr("harness.tokenizers.gpt2._encoding", missing)
     assert tokenizer_files(tokenizers.get("gpt2")) == {}
