@@ -20,6 +20,22 @@ from collections.abc import Callable
 from harness import __version__
 from harness.errors import ConfigError, HarnessError
 
+VERIFY_KEYS = """\
+harness verify MODEL.bin STATE.bin [backend=NAME] [ops.NAME=BACKEND] [precision=fp32|bf16]
+    steps=N         AdamW steps, 10; 0 leaves them out
+    report=FILE     the table as JSON
+    exit code 0: all within bounds; 6: a row is not
+harness verify write FOLDER [model=PRESET] [model.layers=N ...] [B=4] [T=16] [seed=0]
+    model.bin and debug_state.bin of a small seeded model, computed in float64"""
+DATA_KEYS = """\
+harness data prepare PATH|tinyshakespeare|stdlib [key=value]
+    tokenizer=bytes|char|bpe|gpt2|FILE.json    vocab_size=2000 (of bpe)
+    out=FOLDER  name=NAME                      where, and what the files are called
+    split=tail|llmc  validation_fraction=0.1   what is held out
+    path=FILE                                  of tinyshakespeare, where there is no network
+    overwrite=true                             replace files of an earlier one
+harness data inspect FILE                      what a token file holds"""
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command. Returns the exit code; errors are printed in their one shape."""
@@ -126,13 +142,23 @@ def _parser() -> argparse.ArgumentParser:
         action.add_argument("target", metavar="FOLDER")
         action.set_defaults(run=_merge, sign=sign)
 
-    command = commands.add_parser("verify", help="a backend against llm.c's debug state")
+    command = commands.add_parser(
+        "verify",
+        help="a backend against llm.c's debug state",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=VERIFY_KEYS,
+    )
     command.add_argument("model", metavar="MODEL", help="model.bin; or `write`: make such files")
-    command.add_argument("state", metavar="STATE", help="debug_state.bin; of write: the folder")
+    command.add_argument("state", metavar="STATE", help="debug_state.bin; of `write`: the folder")
     command.add_argument("overrides", nargs="*", metavar="key=value")
     command.set_defaults(run=_verify)
 
-    command = commands.add_parser("data", help="text into token files; what a token file holds")
+    command = commands.add_parser(
+        "data",
+        help="text into token files; what a token file holds",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=DATA_KEYS,
+    )
     command.add_argument("action", choices=["prepare", "inspect"])
     command.add_argument("source", metavar="SOURCE", help="a path, tinyshakespeare or stdlib")
     command.add_argument("overrides", nargs="*", metavar="key=value")

@@ -190,7 +190,10 @@ def _combinations(overrides: list[str], multirun: bool) -> Iterable[list[str]]:
         elif multirun:
             choices[key] = [f"{key}={value}" for value in _swept(override)]
         else:
-            raise _sweep(text, f"{TRAIN.command} -m {text}")
+            key, _, values = text.partition("=")
+            raise _sweep(
+                text, f"{TRAIN.command} -m {text}, a run of each; a list is {key}=[{values}]"
+            )
     return [list(combination) for combination in product(*choices.values())]
 
 

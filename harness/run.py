@@ -197,6 +197,8 @@ class Run:
             f"model     {model.parameters:,} parameters: {model.layers} layers, {model.heads} heads, "
             f"{model.channels} channels, vocabulary {model.vocab_size:,}"
         )
+        if self._sampler is not None and model.attention != "attention":
+            say(f"samples   without a cache: {model.attention} has no op that goes on from one")
         adapter = adapter_of(self.config)
         if adapter is not None:
             say(f"adapter   {adapter.description(model)}")

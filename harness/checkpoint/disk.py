@@ -78,17 +78,30 @@ def sync_folder(folder: Path) -> None:
 def open_file(path: Path) -> Iterator[tuple[io.FileIO, int]]:
     """path opened for reading, with its size in bytes; whatever fails inside is a CheckpointError."""
     try:
-        # Without O_NONBLOCK, opening a named pipe waits for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with io.FileIO(descriptor) as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise damaged(path, expected="a regular file", found="something else")
-            yield file, status.st_size
+        file, size = open_regular(path)
+        with file:
+            yield file, size
+    except NotRegularError as error:
+        raise damaged(path, expected="a regular file", found=str(error)) from None
     except FileNotFoundError:
         raise damaged(path, expected="a file of this name", found="none") from None
     except OSError as error:
         raise damaged(path, expected="a file that can be read", found=str(error)) from error
+
+
+class NotRegularError(OSError):
+    """There is something of this name, and it is no file."""
+
+
+def open_regular(path: Path) -> tuple[io.FileIO, int]:
+    """path opened for reading, with its size in bytes. Raises OSError, NotRegularError among them."""
+    # Without O_NONBLOCK, opening a named pipe waits for ever.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode):
+        return io.FileIO(descriptor), status.st_size
+    os.close(descriptor)
+    raise NotRegularError("a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or a device")
 
 
 def read_exactly(file: io.FileIO, buffer: memoryview, path: Path) -> None:

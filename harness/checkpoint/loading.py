@@ -14,6 +14,7 @@ from harness.checkpoint import manifest, tensor_file
 from harness.checkpoint.disk import FileRecord, measure
 from harness.checkpoint.layout import MANIFEST, SUFFIX, damaged, listed, replaced, step_of
 from harness.errors import CheckpointError, NumericsError
+from harness.nonfinite import first_nonfinite
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Checkpoint:
         arrays, record = tensor_file.read(path)
         _compare(path, self.files[path.name], record)
         for name, array in arrays.items():
-            if (index := tensor_file.first_nonfinite(array)) is not None:
+            if (index := first_nonfinite(array)) is not None:
                 raise NumericsError(
                     f"checkpoint holds a value that is not finite: {group}/{name}",
                     slug="checkpoint-holds-nonfinite",

@@ -31,6 +31,7 @@ from harness.checkpoint.layout import (
 )
 from harness.checkpoint.loading import looks_complete
 from harness.errors import CheckpointError, HarnessError, NumericsError, ResourceError
+from harness.nonfinite import first_nonfinite
 
 SPARE_BYTES = 1 << 20  # folders, rounding to blocks, and a log line or two
 
@@ -224,7 +225,7 @@ def _refuse_nonfinite(
     folder: Path, step: int, group: str, arrays: Mapping[str, np.ndarray]
 ) -> None:
     for name, array in arrays.items():
-        if (index := tensor_file.first_nonfinite(array)) is not None:
+        if (index := first_nonfinite(array)) is not None:
             raise NumericsError(
                 f"a checkpoint must be finite: {group}/{name}",
                 slug="checkpoint-not-finite",

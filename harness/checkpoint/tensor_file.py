@@ -42,12 +42,11 @@ DTYPE_CODES = {
     "bool": "BOOL",
 }
 DTYPE_NAMES = {code: name for name, code in DTYPE_CODES.items()}
-FLOATS = frozenset({"float64", "float32", "float16", "bfloat16"})
 
 LENGTH = struct.Struct("<Q")
 MAXIMUM_HEADER_BYTES = 16 << 20  # 200 tensors need 20 kB; as Python objects it grows 20 fold
 MAXIMUM_DIMENSIONS = 32
-METADATA = "__metadata__"  # the one key that is not a tensor: text, which nobody needs
+METADATA = "__metadata__"  # the one key that is not a tensor: texts of the writer's
 
 
 def encode_header(arrays: Mapping[str, np.ndarray]) -> bytes:
@@ -100,21 +99,6 @@ def check_dtypes(group: str, arrays: Mapping[str, np.ndarray]) -> None:
                 expected=", ".join(DTYPE_CODES),
                 found=str(array.dtype),
             )
-
-
-def first_nonfinite(array: np.ndarray) -> tuple[int, ...] | None:
-    """The index of the first NaN or infinity in array; None if all of it is finite."""
-    if array.dtype.name not in FLOATS:
-        return None
-    # One row of the first axis at a time would be slow for tall arrays, all at once needs their size
-    # in booleans once more; a flat view in blocks is neither.
-    flat = np.asarray(array, order="C").reshape(-1)
-    for start in range(0, flat.size, 1 << 20):
-        finite = np.isfinite(flat[start : start + (1 << 20)])
-        if not finite.all():
-            first = start + int(np.argmin(finite))
-            return tuple(int(i) for i in np.unravel_index(first, array.shape))
-    return None
 
 
 @dataclass(frozen=True)

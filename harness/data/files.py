@@ -7,7 +7,6 @@ that shrinks ends the process with SIGBUS, a read one is an error with its count
 import glob
 import io
 import os
-import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,13 +53,9 @@ def find_files(pattern: str, suffix: str = "") -> list[Path]:
 def open_file(path: Path) -> Iterator[tuple[io.FileIO, int]]:
     """path opened for reading, with its size in bytes; whatever fails inside is a DataError."""
     try:
-        with open(path, "rb", buffering=0, opener=_open_without_waiting) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise DataError(
-                    f"not a regular file: {path}", slug="data-file-not-regular", where=path
-                )
-            yield file, status.st_size
+        file, size = disk.open_regular(path)
+        with file:
+            yield file, size
     except FileNotFoundError:
         raise DataError(
             f"no such file: {path}",
@@ -68,8 +63,12 @@ def open_file(path: Path) -> Iterator[tuple[io.FileIO, int]]:
             where=os.path.abspath(path),
             do="correct data.path",
         ) from None
-    except IsADirectoryError:
-        raise DataError(f"a folder, not a file: {path}", slug="data-file-is-folder") from None
+    except disk.NotRegularError:
+        if path.is_dir():
+            raise DataError(f"a folder, not a file: {path}", slug="data-file-is-folder") from None
+        raise DataError(
+            f"not a regular file: {path}", slug="data-file-not-regular", where=path
+        ) from None
     except MemoryError as error:
         raise ResourceError(
             f"file does not fit into memory: {path}", slug="data-file-too-large", found=error
@@ -122,11 +121,6 @@ def write_atomically(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
         raise ResourceError(
             f"file can't be written: {path}", slug="data-file-not-written", found=error
         ) from error
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    # Without O_NONBLOCK, opening a named pipe waits for ever.
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _walk(folder: str) -> Iterator[Path]:

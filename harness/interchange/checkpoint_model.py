@@ -77,7 +77,7 @@ def newest_checkpoint(run: Path) -> CheckpointModel:
             f"the run has no complete checkpoint: {run}",
             slug="run-without-checkpoint",
             where=folder.absolute(),
-            do="let it train to a checkpoint: checkpoint_every=STEPS, or to its end",
+            do="the folder of a run that has trained to a checkpoint",
         )
     return CheckpointModel(found)
 

@@ -6,7 +6,7 @@ export gives what llm.c or transformers reads. Tensors pass one at a time.
 
 from pathlib import Path
 
-from harness.errors import ConfigError, DataError
+from harness.errors import ConfigError, DataError, ResourceError
 from harness.interchange.model_file import ModelFile
 from harness.interchange.model_folder import already_there
 from harness.interchange.newest_run import chosen_model
@@ -18,6 +18,14 @@ def run_import(kind: str, source: str, target: str | None) -> int:
     from harness.interchange.model_folder import write_model_folder
 
     path = _fetched(source) if kind == "hf" else Path(source).expanduser()
+    if kind == "hf" and path.is_file():
+        raise ConfigError(
+            f"a model of Hugging Face is a folder, and this is a file: {source}",
+            slug="import-of-another-kind",
+            do=f"harness import hf {path.parent}"
+            if (path.parent / "config.json").exists()
+            else "the folder that save_pretrained wrote, with config.json and model.safetensors",
+        )
     out = Path(target or f"models/{Path(source).stem}").expanduser()
     with open_model(path) as stored:
         _check_kind(kind, stored)
@@ -37,6 +45,7 @@ def run_export(
     """
     _check_options(kind, dtype, with_state)
     out = Path(target).expanduser()
+    _make_parent(out)
     if kind == "peft":
         return run_export_peft(source, target)
     if with_state:
@@ -74,7 +83,10 @@ def run_export_peft(source: str, target: str) -> int:
                 slug="run-without-adapter",
                 do="python -m harness.train adapter=lora ...; or harness export hf, the whole model",
             )
-        save_peft(Path(target).expanduser(), stored.lora, stored.model, stored.adapter_tensor)
+        out = Path(target).expanduser()
+        if out.exists():
+            raise already_there(out)
+        save_peft(out, stored.lora, stored.model, stored.adapter_tensor)
         print(f"adapter   {stored.lora.description(stored.model)}")
     print(f"wrote     {target}")
     return 0
@@ -82,14 +94,12 @@ def run_export_peft(source: str, target: str) -> int:
 
 def run_merge(base: str, adapter: str, target: str, sign: int) -> int:
     """A model folder of the base with an adapter added (sign 1), or taken out again (-1)."""
-    from harness.interchange.merged import merged
+    from harness.interchange.merged import with_adapter
     from harness.interchange.model_folder import write_model_folder
-    from harness.interchange.peft import load_peft
 
     out = Path(target).expanduser()
     with open_model(chosen_model(base)) as stored:
-        lora, arrays = load_peft(Path(adapter).expanduser(), stored.model)
-        result = merged(stored, lora, arrays.__getitem__, sign)
+        result = with_adapter(stored, adapter, sign)
         write_model_folder(out, result)
         _describe(result)
     print(f"wrote     {out}")
@@ -97,25 +107,33 @@ def run_merge(base: str, adapter: str, target: str, sign: int) -> int:
 
 
 def _export_llmc(out: Path, stored: ModelFile, dtype: str) -> None:
-    beside = out.with_name(f"{out.stem}_tokenizer.bin")
-    for path in (out, beside):
+    from harness.interchange.llmc_model import write_llmc_model
+    from harness.interchange.llmc_tokenizer import beside, pieces_of, write_llmc_tokenizer
+
+    for path in (out, beside(out)):
         if path.exists():
             raise already_there(path)
     if dtype == "float16":  # as stored; llm.c has none
         dtype = "float32"
-    from harness.interchange.llmc_model import write_llmc_model
-    from harness.interchange.llmc_tokenizer import pieces_of, write_llmc_tokenizer
-
     write_llmc_model(out, stored, dtype)
     tokenizer = stored.tokenizer
     if tokenizer is None or tokenizer.name == "numbers":  # its tokens are no text
         return
     try:
-        write_llmc_tokenizer(beside, pieces_of(tokenizer), tokenizer.end_of_text)
+        write_llmc_tokenizer(beside(out), pieces_of(tokenizer), tokenizer.end_of_text)
     except DataError as error:  # the model is what was asked for, and is there
         print(f"tokenizer not written: {error.headline}")
         return
-    print(f"wrote     {beside}")
+    print(f"wrote     {beside(out)}")
+
+
+def _make_parent(out: Path) -> None:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(
+            f"folder can't be made: {out.parent}", slug="model-not-written", found=error
+        ) from error
 
 
 def _check_options(kind: str, dtype: str | None, with_state: bool) -> None:
@@ -151,4 +169,11 @@ def _describe(stored: ModelFile) -> None:
         f"          {model.parameters:,} parameters: {model.layers} layers, {model.heads} heads, "
         f"{model.channels} channels, {model.positions:,} positions, vocabulary {model.vocab_size:,}"
     )
-    print(f"tokenizer {tokenizer.name if tokenizer else 'not stored with it'}")
+    print(f"tokenizer {tokenizer.name if tokenizer else _no_tokenizer(stored.path)}")
+
+
+def _no_tokenizer(path: Path) -> str:
+    for name in ("tokenizer.json", "vocab.json"):
+        if (path / name).exists():
+            return f"not read: of Hugging Face's {name} only GPT-2's own is known"
+    return "not stored with it"

@@ -9,21 +9,20 @@ Nothing here needs torch or transformers; writing is in huggingface_writing.py.
 """
 
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
 from harness import tokenizers
 from harness.checkpoint.json_file import read_json
-from harness.checkpoint.tensor_file import first_nonfinite
 from harness.errors import CheckpointError, NumericsError
 from harness.interchange import huggingface_names as names
+from harness.interchange.closable import Closable
 from harness.interchange.huggingface_config import CONFIG, invalid, read_config
 from harness.interchange.huggingface_weights import Weights
 from harness.interchange.huggingface_writing import TOKENIZER, write_huggingface
 from harness.models.gpt2 import GPT2
 from harness.models.kinds import tensor_shapes
+from harness.nonfinite import first_nonfinite
 from harness.tokenizers import Tokenizer
 from harness.tokenizers.gpt2 import Gpt2Tokenizer
 
@@ -32,7 +31,7 @@ __all__ = ["HuggingFaceModel", "write_huggingface"]
 MAXIMUM_TOKENIZER_BYTES = 16 << 20  # 65,536 pieces of 255 bytes, or every character of Unicode
 
 
-class HuggingFaceModel:
+class HuggingFaceModel(Closable):
     """A GPT-2 folder of Hugging Face's, open; a ModelFile."""
 
     def __init__(self, folder: Path | str) -> None:
@@ -93,17 +92,6 @@ class HuggingFaceModel:
 
     def close(self) -> None:
         self._weights.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _check_head(self, wte_VC: np.ndarray) -> None:
         """The head, where a file has it, is the token embedding."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.checkpoint.disk import write_file
-from harness.checkpoint.tensor_file import dtype_of, first_nonfinite
+from harness.checkpoint.tensor_file import dtype_of
 from harness.errors import CheckpointError, ConfigError, NumericsError, ResourceError
 from harness.interchange import huggingface_names as names
 from harness.interchange.huggingface_config import CONFIG, config_of
@@ -23,6 +23,7 @@ from harness.interchange.model_file import ModelFile
 from harness.interchange.safetensors_file import BLOCK_BYTES, write_safetensors
 from harness.models.gpt2 import GPT2
 from harness.models.kinds import tensor_shapes
+from harness.nonfinite import first_nonfinite
 from harness.staging import whole_folder
 
 TOKENIZER = "harness_tokenizer.json"

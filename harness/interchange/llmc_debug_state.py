@@ -11,13 +11,12 @@ All numbers are float32, also beside a model in bfloat16. File: `gpt2_124M_debug
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.interchange import llmc_header
+from harness.interchange.closable import Closable
 from harness.interchange.llmc_file import (
     BLOCK_BYTES,
     LlmcFile,
@@ -36,7 +35,7 @@ SIZES = {2: "sequences", 3: "tokens"}
 FLOAT32 = np.dtype(np.float32)
 
 
-class LlmcDebugState:
+class LlmcDebugState(Closable):
     """A debug state of llm.c's, open. model: the one that the file belongs to.
 
     The tokens are read and checked when it opens; logits and gradients when they are asked for.
@@ -94,17 +93,6 @@ class LlmcDebugState:
 
     def close(self) -> None:
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def _loss_offset(self) -> int:

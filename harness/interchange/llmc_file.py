@@ -6,25 +6,23 @@ anything is allocated: llm.c itself reads on into whatever follows, or stops sho
 
 import io
 import os
-import stat
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
-from harness.checkpoint.disk import measure, replacing, write_file
-from harness.checkpoint.tensor_file import first_nonfinite
+from harness.checkpoint.disk import measure, open_regular, replacing, write_file
 from harness.errors import CheckpointError, NumericsError, ResourceError
 from harness.interchange import llmc_header
+from harness.interchange.closable import Closable
 from harness.interchange.llmc_header import HEADER_BYTES
+from harness.nonfinite import first_nonfinite
 
 # The largest temporary of a conversion; a system call of this size costs nothing.
 BLOCK_BYTES = 4 << 20
 
 
-class LlmcFile:
+class LlmcFile(Closable):
     """A file of llm.c's, open, with its header checked and its size known."""
 
     def __init__(
@@ -70,17 +68,6 @@ class LlmcFile:
 
     def close(self) -> None:
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _fill(self, offset: int, buffer: memoryview) -> None:
         done = 0
@@ -154,13 +141,7 @@ def wrong_size(path: Path, expected: str, size: int) -> CheckpointError:
 
 def _open(path: Path) -> tuple[io.FileIO, int]:
     try:
-        # Without O_NONBLOCK, opening a named pipe waits for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            os.close(descriptor)
-            raise _unreadable(path, "a folder, a pipe or a device")
-        return io.FileIO(descriptor), status.st_size
+        return open_regular(path)
     except FileNotFoundError:
         raise CheckpointError(
             f"no such file: {path}",

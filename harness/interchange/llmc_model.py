@@ -10,14 +10,13 @@ token embedding; they are read as zero here, and written as zero, because its ow
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import ml_dtypes
 import numpy as np
 
 from harness.errors import ConfigError, NumericsError
 from harness.interchange import llmc_header
+from harness.interchange.closable import Closable
 from harness.interchange.llmc_file import (
     BLOCK_BYTES,
     LlmcFile,
@@ -30,6 +29,7 @@ from harness.interchange.llmc_layout import Run, clear_padding, largest
 from harness.interchange.model_file import ModelFile
 from harness.models.gpt2 import GPT2
 from harness.models.kinds import tensor_shapes
+from harness.tokenizers import Tokenizer
 
 VERSIONS = {3: np.dtype(np.float32), 5: np.dtype(ml_dtypes.bfloat16)}
 SIZES = {
@@ -42,10 +42,10 @@ SIZES = {
 }
 
 
-class LlmcModel:
+class LlmcModel(Closable):
     """A model file of llm.c's, open; a ModelFile."""
 
-    tokenizer = None  # it is a file of its own: llmc_tokenizer.py
+    tokenizer: Tokenizer | None = None  # a file of its own, which opening.py looks for
 
     def __init__(self, path: Path | str) -> None:
         self._path = Path(path)
@@ -90,17 +90,6 @@ class LlmcModel:
 
     def close(self) -> None:
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _checked_model(self) -> GPT2:
         header, path = self._file.header, self._path

@@ -15,13 +15,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
 from harness.errors import CheckpointError
 from harness.interchange import llmc_header, llmc_shuffle
+from harness.interchange.closable import Closable
 from harness.interchange.llmc_file import (
     LlmcFile,
     finite_bytes,
@@ -52,7 +51,7 @@ class RankState:
     shuffle: Shuffle | None = None
 
 
-class LlmcOptimizerState:
+class LlmcOptimizerState(Closable):
     """The state files of one step, of all its ranks, open. model: the one that they belong to."""
 
     def __init__(self, paths: Sequence[Path | str], model: GPT2) -> None:
@@ -102,17 +101,6 @@ class LlmcOptimizerState:
 
     def close(self) -> None:
         self._files.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def optimizer_state_bytes(model: GPT2, master: bool, processes: int = 1) -> int:
@@ -193,7 +181,7 @@ def _pieces(
             yield finite_bytes(part, f"{moment} of {name}", path)
 
 
-class _Rank:
+class _Rank(Closable):
     """The file of one rank, open and checked but for its numbers."""
 
     def __init__(self, path: Path, model: GPT2, index: int) -> None:
@@ -221,15 +209,7 @@ class _Rank:
         number = moment * self.run.size + self.run.offset(name)
         self.file.read_floats(HEADER_BYTES + 4 * number, out, FLOAT32)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self.file.close()
 
     def _contents(self, model: GPT2) -> tuple[Run, Shuffle | None]:

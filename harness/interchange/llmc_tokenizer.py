@@ -9,6 +9,7 @@ tokenizer of the harness, `recognised` says which.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,6 +22,8 @@ from harness.interchange import llmc_header
 from harness.interchange.llmc_file import LlmcFile, write_llmc_file, wrong_size
 from harness.interchange.llmc_header import HEADER_BYTES
 from harness.tokenizers import Tokenizer, check_token_ids, vocabulary_sha256
+from harness.tokenizers.bpe import END_OF_TEXT, BpeTokenizer
+from harness.tokenizers.byte_alphabet import printable
 from harness.tokenizers.byte_level import ByteTokenizer
 from harness.tokenizers.gpt2 import Gpt2Tokenizer
 from harness.tokenizers.tokenizer import TokenIds
@@ -68,6 +71,9 @@ class LlmcTokenizer:
         for known in (Gpt2Tokenizer(), ByteTokenizer()):
             if vocabulary_sha256(known.name, self.pieces) == known.sha256:
                 return known
+        if self.pieces[-1] == END_OF_TEXT:
+            with suppress(DataError):
+                return BpeTokenizer.from_pieces([printable(piece) for piece in self.pieces])
         return None
 
 
@@ -80,6 +86,23 @@ def read_llmc_tokenizer(path: Path | str) -> LlmcTokenizer:
     except CheckpointError as error:
         facts = {label.replace(" ", "_"): text for label, text in error.facts.items()}
         raise DataError(error.headline, slug="tokenizer-file-damaged", **facts) from error
+
+
+def tokenizer_beside(model: Path, vocab_size: int) -> Tokenizer | None:
+    """The tokenizer in the file that `harness export llmc` writes beside a model, if it is there.
+
+    None also where it is of another size, or of no kind that can encode.
+    """
+    path = beside(model)
+    if not path.is_file():
+        return None
+    found = read_llmc_tokenizer(path)
+    return found.recognised() if found.vocab_size == vocab_size else None
+
+
+def beside(model: Path) -> Path:
+    """`tuned_tokenizer.bin` of `tuned.bin`."""
+    return model.with_name(f"{model.stem}_tokenizer.bin")
 
 
 def write_llmc_tokenizer(

@@ -128,6 +128,8 @@ def _write_set(stored: CheckpointModel, folder: Path, dtype: str) -> CheckpointS
                 file.read_into(f"{moment}.{name}", values)
             return values
 
+        if folder.exists() and not folder.is_dir():
+            raise already_there(folder)
         folder.mkdir(parents=True, exist_ok=True)
         done = done_path(folder, int(found.state["updates"]))
         if done.exists():

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.errors import NumericsError
+from harness.errors import ConfigError, NumericsError
 from harness.interchange.model_file import ModelFile
 from harness.models.gpt2 import GPT2
 from harness.models.kinds import kind_of
@@ -38,12 +38,20 @@ def merged(
     return MergedModel(source, lora, read, sign)
 
 
-def with_adapter(source: ModelFile, folder: Path | str) -> ModelFile:
-    """The model with the adapter of a folder in peft's layout."""
+def with_adapter(source: ModelFile, folder: Path | str, sign: int = 1) -> ModelFile:
+    """The model with the adapter of a folder in peft's layout; without it again for sign -1."""
     from harness.interchange.peft import load_peft
 
+    if isinstance(source, MergedModel):
+        raise ConfigError(
+            f"the model has an adapter already: {source.path}",
+            slug="adapter-twice",
+            found=source.description,
+            effect="a second one would be added to the sum",
+            do="the model that the run began with; or leave the adapter out",
+        )
     lora, arrays = load_peft(Path(folder).expanduser(), source.model)
-    return merged(source, lora, arrays.__getitem__)
+    return merged(source, lora, arrays.__getitem__, sign)
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ DESCRIPTION = "model.json"
 TENSORS = "model.safetensors"
 FORMAT = "gpt2-harness model"
 VERSION = 1
+MADE_FROM = "model folder, made from "
 LARGEST_DESCRIPTION = 16 << 20  # bytes; a tokenizer of 50,000 pieces takes 1 MB
 
 
@@ -43,7 +44,7 @@ class ModelFolder:
         content = _read_description(self.path / DESCRIPTION)
         self.model = _model(content, self.path / DESCRIPTION)
         self.tokenizer = _tokenizer(content, self.path / DESCRIPTION)
-        self.description = f"model folder, made from {content['made_from']}"
+        self.description = MADE_FROM + content["made_from"]
         _check_record(content["tensors"], self.path)
         self._file = SafetensorsFile(self.path / TENSORS)
         try:
@@ -111,7 +112,7 @@ def _description(source: ModelFile, record: FileRecord) -> bytes:
         "format": FORMAT,
         "version": VERSION,
         "model": {name: getattr(source.model, name) for name in SIZES},
-        "made_from": source.description,
+        "made_from": source.description.removeprefix(MADE_FROM),
         "tokenizer": None if source.tokenizer is None else source.tokenizer.to_dict(),
         "tensors": dataclasses.asdict(record),
     }

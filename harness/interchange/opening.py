@@ -32,9 +32,7 @@ def open_model(path: Path | str) -> Iterator[ModelFile]:
 
 def _reader(path: Path) -> ModelFile:
     if path.is_file():
-        from harness.interchange.llmc_model import LlmcModel
-
-        return LlmcModel(path)
+        return _llmc(path)
     for name, reader in _FOLDERS.items():
         if (path / name).exists():
             return reader(path)
@@ -48,8 +46,21 @@ def _reader(path: Path) -> ModelFile:
         where=path.absolute(),
         expected="llm.c's model.bin, or a folder with " + ", ".join(_FOLDERS),
         found=_found(path),
-        do="harness import hf NAME fetches a model of Hugging Face; python -m harness.train makes one",
+        do=_remedy(path),
     )
+
+
+def _llmc(path: Path) -> ModelFile:
+    from harness.interchange.llmc_model import LlmcModel
+    from harness.interchange.llmc_tokenizer import tokenizer_beside
+
+    model = LlmcModel(path)
+    try:
+        model.tokenizer = tokenizer_beside(path, model.model.vocab_size)
+    except BaseException:
+        model.close()
+        raise
+    return model
 
 
 def _model_folder(path: Path) -> ModelFile:
@@ -82,6 +93,17 @@ _FOLDERS: dict[str, Callable[[Path], ModelFile]] = {
     MANIFEST: _checkpoint,
     "checkpoints": _run,
 }
+
+
+def _remedy(path: Path) -> str:
+    if (path / "adapter_config.json").exists():
+        return f"this is an adapter: harness adapter merge MODEL {path} FOLDER"
+    files = sorted(path.glob("*.bin")) if path.is_dir() else []
+    if files:
+        return "give the file: " + " or ".join(str(file) for file in files[:3])
+    return (
+        "harness import hf NAME fetches a model of Hugging Face; python -m harness.train makes one"
+    )
 
 
 def _found(path: Path) -> str:

@@ -21,13 +21,13 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.checkpoint.disk import open_file, write_file
-from harness.checkpoint.tensor_file import FLOATS, LENGTH, METADATA, read_header
+from harness.checkpoint.disk import write_file
 from harness.errors import CheckpointError, ResourceError
 from harness.interchange.peft_config import ADAPTER_CONFIG, PeftConfig, config_of, read_config
 from harness.interchange.safetensors_file import SafetensorsFile, write_safetensors
 from harness.models.gpt2 import GPT2
 from harness.models.lora import SLICES, TARGETS, Lora, check_pairs, inputs_of, pair_names
+from harness.nonfinite import FLOATS
 from harness.staging import whole_folder
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -116,8 +116,8 @@ def load_peft(folder: Path, model: GPT2) -> tuple[Lora, dict[str, np.ndarray]]:
         )
     path = folder / ADAPTER_WEIGHTS
     config = read_config(folder / ADAPTER_CONFIG)
-    written = _written_targets(path)
     with SafetensorsFile(path) as file:
+        written = _written_targets(file)
         found = _kinds(file, model)
         _check(file, config, model, found)
         halves = {(kind, half): _read(file, kind, half, model) for kind in found for half in "AB"}
@@ -200,12 +200,9 @@ def _read(file: SafetensorsFile, kind: str, half: str, model: GPT2) -> list[np.n
     return arrays
 
 
-def _written_targets(path: Path) -> tuple[str, ...]:
+def _written_targets(file: SafetensorsFile) -> tuple[str, ...]:
     """The slices that save_peft noted; whatever is noted is believed only where the blocks allow it."""
-    with open_file(path) as (file, size):
-        header, _ = read_header(file, size, path)
-    metadata = json.loads(header[LENGTH.size :]).get(METADATA)
-    noted = metadata.get("targets") if isinstance(metadata, dict) else None
+    noted = file.metadata().get("targets")
     words = noted.split(",") if isinstance(noted, str) else []
     return tuple(name for name in SLICES if name in words)
 

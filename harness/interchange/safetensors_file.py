@@ -13,19 +13,27 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import Any
 
 import numpy as np
 
 from harness.checkpoint.disk import FileRecord, open_file, read_exactly, write_file
+from harness.checkpoint.json_file import parse
 from harness.checkpoint.layout import damaged
-from harness.checkpoint.tensor_file import Entry, dtype_of, header_of, read_header
+from harness.checkpoint.tensor_file import (
+    LENGTH,
+    METADATA,
+    Entry,
+    dtype_of,
+    header_of,
+    read_header,
+)
+from harness.interchange.closable import Closable
 
 BLOCK_BYTES = 2 << 20  # the largest temporary; turned around, it still fits a processor's cache
 
 
-class SafetensorsFile:
+class SafetensorsFile(Closable):
     """A safetensors file, open. entries: what its header promises, checked, by name."""
 
     def __init__(self, path: Path) -> None:
@@ -35,7 +43,7 @@ class SafetensorsFile:
             self._file, size = stack.enter_context(open_file(path))
             header, entries = read_header(self._file, size, path)
             self._closing = stack.pop_all()
-        self._payload = len(header)
+        self._header, self._payload = header, len(header)
         self.entries: dict[str, Entry] = {entry.name: entry for entry in entries}
 
     def read_into(self, name: str, out: np.ndarray, *, transposed: bool = False) -> None:
@@ -56,6 +64,11 @@ class SafetensorsFile:
             else:
                 out[start : start + len(block)] = block
 
+    def metadata(self) -> dict[str, Any]:
+        """What the writer noted beside the tensors: a stranger's words, of whatever kind."""
+        noted = parse(self._header[LENGTH.size :]).get(METADATA)
+        return noted if isinstance(noted, dict) else {}
+
     def blocks(self, name: str) -> Iterator[tuple[int, np.ndarray]]:
         """Row by row: where a block of rows begins, and the block, which is valid until the next."""
         entry = self.entries[name]
@@ -71,17 +84,6 @@ class SafetensorsFile:
 
     def close(self) -> None:
         self._closing.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _fill(self, offset: int, buffer: memoryview) -> None:
         try:

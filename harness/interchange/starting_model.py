@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from harness.config import RunConfig
 from harness.errors import ConfigError
+from harness.interchange.merged import MergedModel
 from harness.interchange.model_file import ModelFile
 from harness.interchange.newest_run import chosen_model
 from harness.interchange.opening import open_model
@@ -20,6 +21,13 @@ def starting_model(run: RunConfig) -> Iterator[tuple[RunConfig, ModelFile | None
         yield run, None
         return
     with open_model(chosen_model(run.model_from, run.runs_dir)) as source:
+        if run.adapter.name != "none" and isinstance(source, MergedModel):
+            raise ConfigError(
+                f"model_from={run.model_from} has an adapter already, and adapter={run.adapter.name}",
+                slug="adapter-twice",
+                effect="the new adapter would belong to a sum that no file holds",
+                do=f"harness export hf {run.model_from} FOLDER, and model_from=FOLDER",
+            )
         yield with_shape(run, source.model), source
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from harness.checkpoint.layout import damaged
-from harness.checkpoint.tensor_file import first_nonfinite
 from harness.errors import NumericsError
 from harness.interchange.safetensors_file import SafetensorsFile
 from harness.models.gpt2 import GPT2
 from harness.models.kinds import tensor_shapes
+from harness.nonfinite import first_nonfinite
 
 STORED = ("float32", "bfloat16")
 

@@ -116,7 +116,7 @@ def build(
         raise ConfigError(
             f"sequences of {T} tokens do not fit a model of {model.positions} positions",
             slug="too-long-for-model",
-            do=f"sequence_length={model.positions}, or model.positions={T}",
+            do=f"sequence_length={model.positions}, or a model of more positions",
         )
     C, H, V = model.channels, model.heads, model.padded_vocab
     p = Program(ops)

@@ -44,7 +44,15 @@ TARGETS = {
     "fc": Target("fc"),
     "fcproj": Target("fcproj"),
 }
-ALIASES = {"query": "q", "key": "k", "value": "v", "o": "attproj", "out": "attproj"}
+ALIASES = {
+    "query": "q",
+    "key": "k",
+    "value": "v",
+    "o": "attproj",
+    "out": "attproj",
+    "c_attn": "qkv",  # as peft calls it; its c_proj is two layers
+    "c_fc": "fc",
+}
 SLICES = ("q", "k", "v")
 
 

@@ -91,6 +91,25 @@ def test_the_tokenizer_goes_to_llmc_beside_the_model(train):
     assert list(pieces) == [bytes([byte]) for byte in range(256)]
 
 
+def test_a_trained_tokenizer_comes_back_from_llmc_and_can_encode(train, workplace):
+    run = train("data.tokenizer=bpe", "data.bpe_vocab_size=280").folder
+    assert main(["export", "llmc", str(run), "out.bin"]) == 0
+    with open_model(run) as before, open_model("out.bin") as after:
+        assert before.tokenizer.name == "bpe"
+        assert after.tokenizer.sha256 == before.tokenizer.sha256
+        text = "The lazy dog"
+        assert list(after.tokenizer.encode(text)) == list(before.tokenizer.encode(text))
+
+
+def test_an_adapter_is_never_added_twice(tuned, train, capfd):
+    adapter = str(tuned / "adapter")
+    assert main(["adapter", "merge", str(tuned), adapter, "twice"]) == 2
+    assert "adapter-twice" in capfd.readouterr().err
+    outcome = train(*("data=text", "data.path=text.txt", f"model_from={tuned}", *LORA), small=False)
+    assert outcome.code == 2 and "adapter-twice" in outcome.err
+    assert len(outcome.folders) == 1
+
+
 @pytest.mark.parametrize(
     "words, code, slug",
     [

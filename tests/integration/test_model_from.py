@@ -76,9 +76,12 @@ def test_a_model_goes_round_all_formats_and_comes_back_bit_for_bit(train, workpl
     for place in ("a.bin", "b", "c", "d", "e.bin"):
         assert_same(tensors_of(place), expected)
     assert (workplace / "a.bin").read_bytes() == (workplace / "e.bin").read_bytes()
-    with open_model("b") as stored:
-        assert stored.tokenizer is None  # llm.c keeps the tokenizer in a file of its own
-    assert (workplace / "a_tokenizer.bin").is_file()
+    for place in ("a.bin", "b", "c", "d", "e.bin"):
+        with open_model(place) as stored:  # llm.c keeps it in a file of its own: a_tokenizer.bin
+            assert stored.tokenizer.sha256 == get("bytes").sha256, place
+    (workplace / "a_tokenizer.bin").unlink()
+    with open_model("a.bin") as stored:
+        assert stored.tokenizer is None
 
 
 def test_the_tokenizer_of_a_run_goes_with_its_model_to_hugging_face(train):

@@ -1,6 +1,7 @@
 """The file is one that the safetensors package reads, and a hostile one is refused with one error."""
 
 import json
+import os
 import struct
 
 import ml_dtypes
@@ -95,11 +96,11 @@ def test_a_header_can_be_made_before_the_tensors_are_there(file):
     )
     assert len(header) % 8 == 0
     file.write_bytes(header + bytes(2 * 6 + 4))
-    found = safetensors.deserialize(file.read_bytes())
-    assert [(name, fields["dtype"], fields["shape"]) for name, fields in found] == [
-        ("w", "BF16", [2, 3]),
-        ("b", "F32", [1]),
-    ]
+    found = safetensors.deserialize(file.read_bytes())  # in any order
+    assert {name: (fields["dtype"], fields["shape"]) for name, fields in found} == {
+        "w": ("BF16", [2, 3]),
+        "b": ("F32", [1]),
+    }
     assert {entry.name for entry in tensor_file.check_layout(file)} == {"w", "b"}
 
 
@@ -176,9 +177,18 @@ def test_a_sparse_file_beyond_memory_is_a_matter_of_resources(file, monkeypatch)
     assert caught.value.slug == "checkpoint-too-large"
 
 
-def test_a_folder_in_the_place_of_a_file_is_said(tmp_path):
-    with pytest.raises(CheckpointError):
+def lowest_free_descriptor():
+    descriptor = os.open(os.devnull, os.O_RDONLY)
+    os.close(descriptor)
+    return descriptor
+
+
+def test_a_folder_in_the_place_of_a_file_is_said_and_not_kept_open(tmp_path):
+    before = lowest_free_descriptor()
+    with pytest.raises(CheckpointError) as caught:
         tensor_file.read(tmp_path)
+    assert caught.value.facts["found"] == "a folder"
+    assert lowest_free_descriptor() == before
 
 
 GOOD = written({"w": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.ones(5, np.int8)})
