@@ -141,6 +141,7 @@ class Trainer(TrainingPlan):
             self.optimizer = Optimizer(
                 settings.optimizer, self.parameters, self.dispatch, self.wrappers
             )
+        self.given_updates = 0  # that the moments had seen before this run
         self._position_B = np.zeros(settings.batch_size, np.int32)
         self.executor.write("position", self._position_B)
         rows = settings.batch_size * settings.sequence_length
@@ -239,8 +240,9 @@ class Trainer(TrainingPlan):
         for micro in range(self.settings.gradient_accumulation):
             self._write_micro_batch(micro, x_BT, y_BT)
             culprit = culprit or self.executor.first_nonfinite()
+        step = self.optimizer.t + 1 - self.given_updates
         return NumericsError(
-            f"step {self.optimizer.t + 1} is not finite: loss {loss}, gradient norm {norm}",
+            f"step {step} is not finite: loss {loss}, gradient norm {norm}",
             slug="not-finite",
             first_op=culprit or "none when the step was run again: its cause is not in its numbers",
             effect="the update was not made; weights and checkpoints hold what they held",

@@ -11,17 +11,16 @@ import numpy as np
 from harness import checkpoint, tokenizers
 from harness.checkpoint import Checkpoint
 from harness.checkpoint.layout import SUFFIX, damaged
+from harness.contract import Shape
 from harness.errors import CheckpointError, HarnessError
 from harness.interchange.merged import merged
 from harness.interchange.model_file import ModelFile
 from harness.interchange.safetensors_file import SafetensorsFile
 from harness.interchange.stored_tensors import check_tensors, read_finite
-from harness.models.gpt2 import GPT2, SIZES
+from harness.models.gpt2 import GPT2, SIZES, STANDARD_OPS
 from harness.models.lora import Lora
 
 GROUP = "model"
-PLACES = {"attention": "attention", "activation": "gelu"}
-"""The ops in the model's places, which a plugin's may take."""
 
 
 class CheckpointModel:
@@ -39,14 +38,18 @@ class CheckpointModel:
         self._file = SafetensorsFile(found.path / f"{GROUP}{SUFFIX}")
         try:
             self.lora = _lora(found)
-            pairs = {} if self.lora is None else self.lora.shapes(self.model)
-            self.dtype = check_tensors(self._file, self.model, pairs)
+            self.dtype = check_tensors(self._file, self.model, self._pairs())
         except BaseException:
             self.close()
             raise
 
     def read_into(self, name: str, out: np.ndarray) -> None:
         read_finite(self._file, self.model, name, out, self.path)
+
+    def _pairs(self) -> dict[str, Shape]:
+        if self.lora is None or self.model.layers > len(self._file.entries):
+            return {}
+        return self.lora.shapes(self.model)
 
     def adapter_tensor(self, name: str) -> np.ndarray:
         """One of the adapter's tensors, float32."""
@@ -94,8 +97,11 @@ def _lora(found: Checkpoint) -> Lora | None:
     if not isinstance(adapter, dict) or adapter.get("name") in (None, "none"):
         return None
     try:
-        return Lora(adapter["rank"], adapter["alpha"], tuple(adapter["targets"]))
-    except (KeyError, TypeError, HarnessError):
+        rank, alpha, targets = adapter["rank"], float(adapter["alpha"]), adapter["targets"]
+        if type(rank) is not int or not all(type(target) is str for target in targets):
+            raise TypeError
+        return Lora(rank, alpha, tuple(targets))
+    except (KeyError, TypeError, ValueError, OverflowError, HarnessError):
         raise damaged(
             found.path / "manifest.json", expected="an adapter", found=str(adapter)[:160]
         ) from None
@@ -109,7 +115,8 @@ def _model(found: Checkpoint) -> GPT2:
     try:
         if not all(type(size) is int for size in shape.values()):
             raise ValueError("no sizes of a model")
-        shape |= {place: str(settings.get(f"model.{place}", op)) for place, op in PLACES.items()}
+        ops = {place: settings.get(f"model.{place}", op) for place, op in STANDARD_OPS.items()}
+        shape |= {place: str(op) for place, op in ops.items()}
         return GPT2(**shape)
     except (ValueError, HarnessError):
         raise damaged(

@@ -26,7 +26,8 @@ def run_import(kind: str, source: str, target: str | None) -> int:
             if (path.parent / "config.json").exists()
             else "the folder that save_pretrained wrote, with config.json and model.safetensors",
         )
-    out = Path(target or f"models/{Path(source).stem}").expanduser()
+    named = path.stem if path.is_file() else Path(source).expanduser().name
+    out = Path(target or f"models/{named}").expanduser()
     with open_model(path) as stored:
         _check_kind(kind, stored)
         write_model_folder(out, stored)
@@ -110,9 +111,10 @@ def _export_llmc(out: Path, stored: ModelFile, dtype: str) -> None:
     from harness.interchange.llmc_model import write_llmc_model
     from harness.interchange.llmc_tokenizer import beside, pieces_of, write_llmc_tokenizer
 
-    for path in (out, beside(out)):
-        if path.exists():
-            raise already_there(path)
+    if not out.name or out.exists():  # "." and "" are folders
+        raise already_there(out)
+    if beside(out).exists():
+        raise already_there(beside(out))
     if dtype == "float16":  # as stored; llm.c has none
         dtype = "float32"
     write_llmc_model(out, stored, dtype)

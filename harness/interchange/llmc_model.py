@@ -27,7 +27,7 @@ from harness.interchange.llmc_file import (
 from harness.interchange.llmc_header import HEADER_BYTES
 from harness.interchange.llmc_layout import Run, clear_padding, largest
 from harness.interchange.model_file import ModelFile
-from harness.models.gpt2 import GPT2
+from harness.models.gpt2 import GPT2, STANDARD_OPS
 from harness.models.kinds import tensor_shapes
 from harness.tokenizers import Tokenizer
 
@@ -132,6 +132,14 @@ def write_llmc_model(path: Path | str, source: ModelFile, dtype: str = "float32"
             slug="llmc-dtype-unknown",
             there_is=", ".join(versions),
         )
+    for place, standard in STANDARD_OPS.items():
+        if getattr(source.model, place) != standard:
+            raise ConfigError(
+                f"llm.c's GPT-2 has no model.{place}={getattr(source.model, place)}",
+                slug="llmc-has-no-such-op",
+                where=source.path,
+                do="model_from=PATH of the model itself, which keeps the op's name",
+            )
     version, path = versions[dtype], Path(path)
     pieces = _pieces(path, source, version)
     write_llmc_file(path, pieces, model_bytes(source.model, VERSIONS[version]))

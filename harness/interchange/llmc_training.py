@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.checkpoint.layout import SUFFIX
-from harness.errors import CheckpointError, ConfigError
+from harness.errors import CheckpointError, ConfigError, NumericsError
 from harness.interchange.checkpoint_model import CheckpointModel, newest_checkpoint
 from harness.interchange.llmc_model import LlmcModel
 from harness.interchange.llmc_optimizer import FLOAT32, LlmcOptimizerState
@@ -88,10 +88,30 @@ def load_moments(folder: Path, trainer: "Trainer") -> int:
         )
     found = newest_set(folder)
     with LlmcOptimizerState(found.states, settings.model) as state:
-        for moment in ("m", "v"):
-            trainer.parameters.fill(moment, partial(state.read_into, moment))
-    trainer.optimizer.t = found.step
+        if state.step != found.step:
+            raise CheckpointError(
+                f"the state is of another step than its name says: {found.states[0]}",
+                slug="llmc-set-missing",
+                expected=f"step {found.step:,}",
+                found=f"step {state.step:,}",
+            )
+        trainer.parameters.fill("m", partial(state.read_into, "m"))
+        trainer.parameters.fill("v", partial(_read_squares, state))
+    trainer.given_updates = trainer.optimizer.t = found.step
     return found.step
+
+
+def _read_squares(state: LlmcOptimizerState, name: str, out: np.ndarray) -> None:
+    """The mean of squares, none of which is negative: its root would be NaN, and so the weight."""
+    state.read_into("v", name, out)
+    if out.min() < 0:
+        raise NumericsError(
+            f"the state holds a negative mean of squares: v of {name}",
+            slug="moments-negative",
+            where=state.paths[0],
+            found=f"{out.min():.8g}",
+            effect="the root of it would make the weight NaN",
+        )
 
 
 def write_set_of_run(run: Path, folder: Path, dtype: str) -> CheckpointSet:

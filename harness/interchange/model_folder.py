@@ -23,7 +23,7 @@ from harness.errors import CheckpointError, HarnessError, ResourceError, shorten
 from harness.interchange.model_file import ModelFile
 from harness.interchange.safetensors_file import SafetensorsFile, write_safetensors
 from harness.interchange.stored_tensors import STORED, check_tensors, read_finite
-from harness.models.gpt2 import GPT2, SIZES
+from harness.models.gpt2 import GPT2, SIZES, STANDARD_OPS
 from harness.models.kinds import tensor_shapes
 from harness.staging import whole_folder
 from harness.tokenizers import Tokenizer
@@ -111,7 +111,7 @@ def _description(source: ModelFile, record: FileRecord) -> bytes:
     content = {
         "format": FORMAT,
         "version": VERSION,
-        "model": {name: getattr(source.model, name) for name in SIZES},
+        "model": {name: getattr(source.model, name) for name in (*SIZES, *STANDARD_OPS)},
         "made_from": source.description.removeprefix(MADE_FROM),
         "tokenizer": None if source.tokenizer is None else source.tokenizer.to_dict(),
         "tensors": dataclasses.asdict(record),
@@ -133,17 +133,18 @@ def _read_description(path: Path) -> dict[str, Any]:
 
 
 def _model(content: dict[str, Any], path: Path) -> GPT2:
-    sizes = content["model"]
+    shape = content["model"]
     fits = (
-        isinstance(sizes, dict)
-        and sizes.keys() == set(SIZES)
-        and all(type(x) is int and 0 < x < 2**31 for x in sizes.values())
-        and sizes["channels"] % sizes["heads"] == 0
+        isinstance(shape, dict)
+        and shape.keys() == {*SIZES, *STANDARD_OPS}
+        and all(type(shape[name]) is int and 0 < shape[name] < 2**31 for name in SIZES)
+        and all(type(shape[place]) is str for place in STANDARD_OPS)
+        and shape["channels"] % shape["heads"] == 0
     )
     if not fits:
-        expected = f"{', '.join(SIZES)} that a GPT-2 can have"
-        raise damaged(path, expected=expected, found=shortened(sizes))
-    return GPT2(**sizes)
+        expected = f"{', '.join((*SIZES, *STANDARD_OPS))} that a GPT-2 can have"
+        raise damaged(path, expected=expected, found=shortened(shape))
+    return GPT2(**shape)
 
 
 def _tokenizer(content: dict[str, Any], path: Path) -> Tokenizer | None:

@@ -10,7 +10,7 @@ from harness.interchange.merged import MergedModel
 from harness.interchange.model_file import ModelFile
 from harness.interchange.newest_run import chosen_model
 from harness.interchange.opening import open_model
-from harness.models.gpt2 import GPT2, SIZES
+from harness.models.gpt2 import GPT2, SIZES, STANDARD_OPS
 from harness.tokenizers import Tokenizer
 
 
@@ -32,9 +32,23 @@ def starting_model(run: RunConfig) -> Iterator[tuple[RunConfig, ModelFile | None
 
 
 def with_shape(run: RunConfig, model: GPT2) -> RunConfig:
-    """The run, its model of a stored one's shape. The ops in its places stay the run's."""
-    shape = dataclasses.replace(run.model, **{size: getattr(model, size) for size in SIZES})
-    return dataclasses.replace(run, model=shape)
+    """The run, its model of a stored one's shape, and with its ops where they are not GPT-2's own.
+
+    Raises ConfigError where the run names other ones.
+    """
+    changes = {size: getattr(model, size) for size in SIZES}
+    for place, standard in STANDARD_OPS.items():
+        stored, wanted = getattr(model, place), getattr(run.model, place)
+        if stored == standard:
+            continue
+        if wanted not in (standard, stored):
+            raise ConfigError(
+                f"model.{place}={wanted}, and the stored model was trained with {stored}",
+                slug="ops-of-another-model",
+                do=f"leave model.{place} out",
+            )
+        changes[place] = stored
+    return dataclasses.replace(run, model=dataclasses.replace(run.model, **changes))
 
 
 def check_tokenizer(source: ModelFile, tokenizer: Tokenizer) -> None:

@@ -1,11 +1,12 @@
 """A model's tensors in a safetensors file under the harness's own names: shapes, values, padding."""
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from harness.checkpoint.layout import damaged
+from harness.contract import Shape
 from harness.errors import NumericsError
 from harness.interchange.safetensors_file import SafetensorsFile
 from harness.models.gpt2 import GPT2
@@ -15,16 +16,20 @@ from harness.nonfinite import first_nonfinite
 STORED = ("float32", "bfloat16")
 
 
-def check_tensors(file: SafetensorsFile, model: GPT2, others: Collection[str] = ()) -> np.dtype:
+def check_tensors(
+    file: SafetensorsFile, model: GPT2, adapter: Mapping[str, Shape] | None = None
+) -> np.dtype:
     """The dtype of the model's tensors; CheckpointError unless the file has all, and only these.
 
-    others: names of an adapter's tensors, which may be there.
+    adapter: tensors that must be there as well, with their shapes.
     """
-    wanted = tensor_shapes(model)
+    if model.layers > len(file.entries):  # before a list of so many names is made
+        expected = f"tensors of {model.layers:,} layers"
+        raise damaged(file.path, expected=expected, found=f"{len(file.entries):,} tensors")
+    own = tensor_shapes(model)
+    wanted = own | dict(adapter or {})
     for name in (*wanted, *file.entries):
         entry = file.entries.get(name)
-        if name in others:
-            continue
         found = None if entry is None else (*entry.shape,)
         if found != wanted.get(name):
             raise damaged(
@@ -32,7 +37,7 @@ def check_tensors(file: SafetensorsFile, model: GPT2, others: Collection[str] = 
                 expected=f"{name} {wanted.get(name, 'not there')}",
                 found=str("nothing" if found is None else found),
             )
-    dtypes = {file.entries[name].dtype for name in wanted}
+    dtypes = {file.entries[name].dtype for name in own}
     if len(dtypes) != 1 or not dtypes <= set(STORED):
         raise damaged(file.path, expected=" or ".join(STORED), found=", ".join(sorted(dtypes)))
     return np.dtype(np.float32) if "float32" in dtypes else _bfloat16()

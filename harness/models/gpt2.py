@@ -22,6 +22,8 @@ from harness.program import Init, Parameter, Program, Tensor
 VOCABULARY_MULTIPLE = 128
 LAYERNORM_EPS = 1e-5
 SIZES = ("layers", "heads", "channels", "positions", "vocab_size")
+STANDARD_OPS = {"attention": "attention", "activation": "gelu"}
+"""The ops of the published GPT-2 in the places where a plugin's may stand."""
 
 
 @dataclass(frozen=True)

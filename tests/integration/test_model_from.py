@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 
+from harness import checkpoint as checkpoints
+from harness import command_line
 from harness.cli import main
 from harness.interchange.initial_model import InitialModel
 from harness.interchange.llmc_model import write_llmc_model
 from harness.interchange.model_folder import write_model_folder
 from harness.interchange.opening import open_model
+from harness.interchange.starting_model import starting_model
 from harness.models.gpt2 import GPT2
 from harness.models.kinds import tensor_shapes
 from harness.tokenizers import get
@@ -109,6 +112,59 @@ def test_the_moments_that_go_to_llmc_come_back(train, from_stored, workplace):
     assert later.code == 0, later.err
     assert "moments of 2 updates" in later.out
     assert later.losses == whole.losses[2:]
+
+
+def trained_with(op, train, workplace):
+    """A checkpoint that says it was trained with another op in the place of GELU."""
+    run = train("sample.every=0").folder
+    found, _ = checkpoints.newest(run / "checkpoints")
+    tensors = {group: found.tensors(group) for group in found.groups}
+    state = found.state
+    state["fingerprint"]["model.activation"] = op
+    return checkpoints.save(workplace / "other" / "checkpoints", 3, tensors, state, 1)
+
+
+def test_an_op_of_a_plugin_goes_with_the_model_or_the_model_does_not_go(
+    train, from_stored, workplace, capfd
+):
+    stored = trained_with("softmax", train, workplace)  # any op but gelu will do
+    assert main(["export", "llmc", str(stored), "plug.bin"]) == 2
+    assert "llmc-has-no-such-op" in capfd.readouterr().err
+    assert not (workplace / "plug.bin").exists()
+    with open_model(stored) as source:
+        write_model_folder(workplace / "kept", source)
+    with open_model("kept") as source:
+        assert source.model.activation == "softmax"
+    (config,) = command_line.check([*RUN, "model_from=kept"])
+    with starting_model(config) as (run, _):
+        assert run.model.activation == "softmax"
+    outcome = from_stored("kept", "model.activation=residual")
+    assert outcome.code == 2 and "ops-of-another-model" in outcome.err
+
+
+def test_moments_that_would_make_weights_nan_are_refused(train, from_stored, workplace):
+    run = train().folder
+    assert main(["export", "llmc", str(run), "set", "--state"]) == 0
+    path = workplace / "set" / "state_00000003_00000.bin"
+    content = bytearray(path.read_bytes())
+    size = (len(content) - 1024) // 2
+    v = np.frombuffer(content, np.float32, offset=1024 + size)
+    v[5] = -1e-3
+    path.write_bytes(content)
+    outcome = from_stored("set", "optimizer_from=set")
+    assert outcome.code == 6 and "moments-negative" in outcome.err
+    assert not outcome.folders
+
+
+def test_a_state_of_another_step_than_its_name_says_is_refused(train, from_stored, workplace):
+    run = train().folder
+    assert main(["export", "llmc", str(run), "set", "--state"]) == 0
+    path = workplace / "set" / "state_00000003_00000.bin"
+    content = bytearray(path.read_bytes())
+    content[40:44] = (999_999).to_bytes(4, "little")
+    path.write_bytes(content)
+    outcome = from_stored("set", "optimizer_from=set")
+    assert outcome.code == 4 and "another step" in outcome.err
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """The harness's own stored model: what is written comes back, and damage is named."""
 
+import dataclasses
 import json
+import time
 from pathlib import Path
 
 import ml_dtypes
@@ -107,6 +109,30 @@ def test_sizes_that_do_not_fit_the_tensors_are_refused_before_they_are_read(fold
     path.write_text(json.dumps(content))
     with pytest.raises(CheckpointError, match="damaged"):
         ModelFolder(folder)
+
+
+def test_a_promise_of_very_many_layers_is_refused_at_once(folder):
+    path = folder / "model.json"
+    content = json.loads(path.read_text())
+    content["model"]["layers"] = 2**31 - 1
+    path.write_text(json.dumps(content))
+    started = time.perf_counter()
+    with pytest.raises(CheckpointError, match="damaged"):
+        ModelFolder(folder)
+    assert time.perf_counter() - started < 1
+
+
+def test_the_ops_in_the_models_places_are_kept(tmp_path):
+    model = dataclasses.replace(MODEL, activation="relu", attention="window")
+    write_model_folder(tmp_path / "model", InitialModel(MODEL))
+    content = json.loads((tmp_path / "model" / "model.json").read_text())
+    content["model"] |= {"activation": "relu", "attention": "window"}
+    (tmp_path / "model" / "model.json").write_text(json.dumps(content))
+    with open_model(tmp_path / "model") as stored:
+        assert stored.model == model
+        write_model_folder(tmp_path / "again", stored)
+    with open_model(tmp_path / "again") as again:
+        assert again.model == model
 
 
 def test_a_value_that_is_not_finite_is_not_loaded(tmp_path):
