@@ -14,6 +14,7 @@ harness config check [key=value ...]   a command line, checked and not run
 """
 
 import argparse
+import io
 import sys
 from collections.abc import Callable
 
@@ -39,6 +40,9 @@ harness data inspect FILE                      what a token file holds"""
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command. Returns the exit code; errors are printed in their one shape."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a path may be no text
     arguments = _parse(argv)
     if arguments.run is None:
         _parser().print_help()

@@ -1,6 +1,7 @@
 """Find the checkpoint that a run goes on from, and refuse one that it could not continue bit for bit."""
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def find(config: RunConfig) -> tuple[checkpoint.Checkpoint | None, list[str]]:
             return None, []
         folder = newest
     else:
-        folder = Path(config.resume).expanduser()
+        folder = Path(os.path.expanduser(config.resume))
         if not folder.is_dir():
             raise CheckpointError(
                 f"there is no run to resume from: {config.resume}",

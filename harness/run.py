@@ -1,6 +1,7 @@
 """One training run from its configuration to its last checkpoint: the loop, and what surrounds it."""
 
 import dataclasses
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,7 +74,7 @@ class Run:
             self.trainer = Trainer(trainer_settings(config, self.model), all_ops(), source)
             self._begins_with = None if source is None else source.description
             if config.optimizer_from is not None:
-                updates = load_moments(Path(config.optimizer_from).expanduser(), self.trainer)
+                updates = load_moments(Path(os.path.expanduser(config.optimizer_from)), self.trainer)
                 self._begins_with = f"{self._begins_with}, moments of {updates:,} updates"
         self.schedule = schedule_of(config)
         self.sequences = Sequences(self.data.train, self.T, config.seed, config.data.shuffle)

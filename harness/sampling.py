@@ -81,8 +81,12 @@ def penalise(
         return logits_V
     seen = np.unique(np.asarray(context, np.int64))
     values = logits_V[seen]
+    with np.errstate(over="ignore"):
+        moved = np.where(values < 0, values * penalty, values / penalty)
+    # An infinite logit would be its own maximum, and leave no difference to draw from.
+    most = np.finfo(moved.dtype).max
     penalised_V = logits_V.copy()
-    penalised_V[seen] = np.where(values < 0, values * penalty, values / penalty)
+    penalised_V[seen] = moved.clip(-most, most)
     return penalised_V
 
 

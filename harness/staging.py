@@ -4,11 +4,14 @@
         write_file(stage / "model.json", [text])
                                                    # forced to the disk, and renamed
 
-Whether what stands at path may be replaced is the caller's to say, before. A checkpoint, which must
-be found again after a crash at any moment, has names of its own: harness/checkpoint/saving.py.
+Whether what stands at path may be replaced is the caller's to say, before. A machine that stops
+between the two renames of a replacement leaves the old folder under the hidden name `.NAME.*.old`;
+`recover`, with which every later writing begins, gives it its name again. A checkpoint, which must be
+found by readers too after a crash at any moment, has names of its own: harness/checkpoint/saving.py.
 """
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +35,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 def stage_beside(path: Path) -> Iterator[Path]:
     """A new hidden folder beside path, gone again afterwards unless it was put in its place."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    recover(path)
     stage = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.partial")
     try:
         os.mkdir(stage)
@@ -40,10 +44,21 @@ def stage_beside(path: Path) -> Iterator[Path]:
         shutil.rmtree(stage, ignore_errors=True)
 
 
+def recover(path: Path) -> None:
+    """Where path is missing, give it back the folder that an interrupted replacement put aside."""
+    if os.path.lexists(path) or not os.path.isdir(path.parent):
+        return
+    ours = re.compile(rf"\.{re.escape(path.name)}\.\d+-[0-9a-f]{{8}}\.old")
+    aside = [path.with_name(name) for name in os.listdir(path.parent) if ours.fullmatch(name)]
+    if aside:
+        os.rename(max(aside, key=lambda old: old.stat().st_ctime_ns), path)
+        sync_folder(path.parent)
+
+
 def put_in_place(stage: Path, path: Path) -> None:
     """Rename stage to path; what path held is deleted once the new one is there for good.
 
-    A machine that stops between the two renames leaves the old folder under the hidden name `.old`.
+    A machine that stops between the two renames leaves the old folder aside, for `recover`.
     """
     sync_folder(stage)
     aside = stage.with_suffix(".old")

@@ -7,6 +7,7 @@ whole files moves the unigram alone between 3.08 and 3.30.
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ def load(
     check_fraction(validation_fraction)
     check_source(source, path)
     if isinstance(tokenizer, str) and tokenizer.endswith(".json"):
-        tokenizer = tokenizer_file.read_tokenizer_file(Path(tokenizer).expanduser())
+        tokenizer = tokenizer_file.read_tokenizer_file(Path(os.path.expanduser(tokenizer)))
     if source == "tokens":
         assert path is not None
         return _load_tokens(path, tokenizer, validation_fraction)

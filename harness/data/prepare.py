@@ -14,13 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.data import splits
+from harness.data.files import open_file
 from harness.data.prepare_settings import Settings, settings_of
 from harness.data.sources import read_text
 from harness.data.token_files import LARGEST_ID, write_token_file
 from harness.data.tokenizer_file import NAME as TOKENIZER_NAME
 from harness.data.tokenizer_file import read_tokenizer_file, write_tokenizer_file
 from harness.errors import ConfigError, DataError, ResourceError
-from harness.staging import put_in_place, stage_beside
+from harness.staging import put_in_place, recover, stage_beside
 from harness.tokenizers import Tokenizer, get
 
 
@@ -61,7 +62,7 @@ def prepare(settings: Settings) -> Prepared:
     text = read_text(settings.source, settings.path, Path(settings.cache_dir))
     tokenizer: str | Tokenizer = settings.tokenizer
     if settings.tokenizer.endswith(".json"):
-        tokenizer = read_tokenizer_file(Path(settings.tokenizer).expanduser())
+        tokenizer = read_tokenizer_file(Path(os.path.expanduser(settings.tokenizer)))
     if settings.split == "llmc":
         tokenizer = get(tokenizer) if isinstance(tokenizer, str) else tokenizer
         train, validation = splits.llmc(text, tokenizer)
@@ -92,7 +93,7 @@ def write_prepared(prepared: Prepared, settings: Settings) -> list[str]:
     A folder that holds the very same files already is left as it is; any other is replaced with
     overwrite=true alone.
     """
-    out = Path(settings.out).expanduser().resolve()
+    out = _resolved(settings.out)
     try:
         with stage_beside(out) as folder:
             return _write_files(folder, out, prepared, settings)
@@ -155,21 +156,25 @@ def _write_tokens(
 
 def _check_folder(settings: Settings) -> None:
     """Refuse a folder that is not this command's to replace, before any work is done."""
-    out = Path(settings.out).expanduser().resolve()
+    out = _resolved(settings.out)
     if Path.cwd().is_relative_to(out):
         raise ConfigError(
             f"the files need a folder of their own: out={settings.out}",
             slug="prepared-folder-refused",
             do="out=NAME of a new folder",
         )
-    if out.exists() and not out.is_dir():
+    try:
+        recover(out)
+    except OSError as error:
+        raise _not_written(out, error) from error
+    if os.path.exists(out) and not os.path.isdir(out):
         raise ConfigError(
             f"there is a file where a folder is to be: out={settings.out}",
             slug="prepared-folder-refused",
             do="out=NAME of a new folder",
         )
     try:
-        names = os.listdir(out) if out.exists() else []
+        names = os.listdir(out) if os.path.exists(out) else []
     except OSError as error:
         raise _not_written(out, error) from error
     ours = re.compile(rf"{re.escape(settings.name)}_(train|val)(_\d+)?\.bin|{TOKENIZER_NAME}")
@@ -182,12 +187,16 @@ def _check_folder(settings: Settings) -> None:
         )
 
 
+def _resolved(out: str) -> Path:
+    return Path(os.path.realpath(os.path.expanduser(out)))
+
+
 def _files(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.exists() else []
 
 
 def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
+    with open_file(path) as (file, _):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -7,6 +7,7 @@ tokens            data.path: files of token ids, read by dataset.py; not text
 """
 
 import difflib
+import os
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,7 @@ def read_text(source: str, path: str | None, cache_dir: Path) -> Text:
     else:
         assert source == "text" and path, "tokens are not text"
         files = find_files(path)
-        if Path(path).expanduser().is_dir():
+        if os.path.isdir(os.path.expanduser(path)):
             everything = len(files)
             files = [file for file in files if not _is_binary(file)]
             left_out = everything - len(files)

@@ -1,6 +1,7 @@
 """Tiny Shakespeare: 1,115,394 characters of plays, the smallest text that is fun to sample from."""
 
 import hashlib
+import os
 from pathlib import Path
 
 from harness.data.files import read_bytes, write_atomically
@@ -15,7 +16,7 @@ TIMEOUT_S = 30
 def read_tinyshakespeare(path: str | None, cache_dir: Path) -> tuple[Path, bytes]:
     """The text and its file: path if given, else the copy in cache_dir, downloaded once."""
     if path is not None:
-        file = Path(path).expanduser()
+        file = Path(os.path.expanduser(path))
         return file, _checked(
             read_bytes(file), str(file), "to train on another text: data.source=text"
         )

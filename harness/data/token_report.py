@@ -1,6 +1,7 @@
 """`harness data inspect`: what a file of token ids holds, or which other file of llm.c's it is."""
 
 import hashlib
+import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +32,7 @@ SLOTS = {
 
 def run_inspect(path: str | Path) -> int:
     """Print what the file is and what is in it. Returns the exit code."""
-    for line in lines_of(Path(path).expanduser()):
+    for line in lines_of(Path(os.path.expanduser(path))):
         print(line)
     return 0
 

@@ -9,6 +9,7 @@ computed anew when the file is read.
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def read_tokenizer_file(path: Path | str) -> Tokenizer:
     Raises DataError for whatever is not a tokenizer's file, or not a whole one.
     """
     path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):
         raise DataError(
             f"no such tokenizer file: {path}",
             slug="tokenizer-file-missing",

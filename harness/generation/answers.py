@@ -27,9 +27,8 @@ class Answers:
 
     def to_prompts(self, prompts: list[list[int]]) -> int:
         """Continue each prompt as often as there are samples. Returns the exit code."""
-        repeated = [prompt for prompt in prompts for _ in range(self._samples)]
         try:
-            self._show(repeated)
+            self._show(prompts)
         except KeyboardInterrupt:
             self._say("stopped")
             return INTERRUPT_CODE
@@ -55,7 +54,7 @@ class Answers:
                 break
             try:
                 prompt = self._prompting.encode(line, f"line {number}")
-                self._show([prompt] * self._samples)
+                self._show([prompt])
             except DataError as error:
                 code = code or (0 if typed else error.exit_code)
                 self._say(error.render())
@@ -64,15 +63,16 @@ class Answers:
         return code
 
     def _show(self, prompts: list[list[int]]) -> None:
-        first = self._rows
-        self._rows += len(prompts)
-        rows = [self.generator.row(prompt, first + i) for i, prompt in enumerate(prompts)]
-        if len(rows) == 1:
-            self._stream(rows[0], first)
+        """Continue each prompt as often as there are samples. A batch's rows are made when it begins."""
+        first, rows = self._rows, len(prompts) * self._samples
+        self._rows += rows
+        if rows == 1:
+            self._stream(self.generator.row(prompts[0], first), first)
             return
         size = self.generator.batch_size
-        for start in range(0, len(rows), size):
-            batch = rows[start : start + size]
+        for start in range(0, rows, size):
+            numbers = range(start, min(start + size, rows))
+            batch = [self.generator.row(prompts[i // self._samples], first + i) for i in numbers]
             try:
                 with closing(self.generator.run(batch)) as steps:
                     for _ in steps:
@@ -80,7 +80,7 @@ class Answers:
             finally:
                 self.results.add(batch, first + start, self._prompting)
                 for i, row in enumerate(batch, start):
-                    self._whole(row, i, len(rows))
+                    self._whole(row, i, rows)
 
     def _stream(self, row: Row, index: int) -> None:
         prompt = list(row.prompt)

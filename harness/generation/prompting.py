@@ -1,5 +1,6 @@
 """Between text and what a model continues: its tokenizer, the ids to draw from, where a text ends."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -59,7 +60,7 @@ class Prompting:
 
 def check_name(name: str) -> None:
     """Refuse what is neither a tokenizer's name nor a file, before a model is opened."""
-    if name in (AUTO, NUMBERS, *WITHOUT_TEXT) or Path(name).expanduser().is_file():
+    if name in (AUTO, NUMBERS, *WITHOUT_TEXT) or os.path.isfile(os.path.expanduser(name)):
         return
     raise ConfigError(
         f"tokenizer={name} is neither a tokenizer's name nor a file",
@@ -75,7 +76,7 @@ def _tokenizer(source: ModelFile, name: str, say: Say) -> Tokenizer:
     if name in WITHOUT_TEXT:
         return tokenizers.get(name)
     if name != AUTO:
-        return _from_file(Path(name).expanduser())
+        return _from_file(Path(os.path.expanduser(name)))
     if source.tokenizer is not None:
         return source.tokenizer
     if source.model.vocab_size == Gpt2Tokenizer.vocab_size:

@@ -4,6 +4,7 @@ The file is whole after every batch and every answer; a file that is there alrea
 """
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,7 +21,7 @@ class Results:
     """The rows of one command. Without `out`, nothing is kept. Raises where nothing could be kept."""
 
     def __init__(self, config: GenerateConfig, model: Path) -> None:
-        self._path = None if config.out is None else Path(config.out).expanduser()
+        self._path = None if config.out is None else Path(os.path.expanduser(config.out))
         self._model = str(model)
         self._lines: list[bytes] = []
         settings = {**asdict(config), "ops": chosen(config.ops)}
@@ -45,12 +46,14 @@ class Results:
                 "tokenizer": prompting.tokenizer.name,
                 "settings": self._settings,
             }
-            self._lines.append(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+            text = json.dumps(record, ensure_ascii=False)
+            # Half of a surrogate pair, as in a path that is no UTF-8, becomes JSON's own \udcff.
+            self._lines.append(text.encode(errors="backslashreplace") + b"\n")
         write_atomically(self._path, self._lines)
 
 
 def _check_usable(path: Path) -> None:
-    if path.exists():
+    if os.path.lexists(path):
         raise ConfigError(
             f"there is a file already: out={path}",
             slug="results-exist",

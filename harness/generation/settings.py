@@ -1,5 +1,6 @@
 """What `python -m harness.generate` takes: its keys, their bounds, its prompts."""
 
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from harness.tokenizers import utf8
 
 INTERACTIVE = "-"
 LARGEST_PROMPT_FILE = 64 * 2**20  # bytes; a prompt is text that somebody wrote
+STRONGEST_PENALTY = 1000.0  # a logit of -1 becomes -1000, whose exp is 0: more changes nothing
 
 
 @dataclass
@@ -60,10 +62,11 @@ BOUNDS = Bounds(
     at_least={
         **dict.fromkeys(("length", "top_k", "samples", "batch_size"), 1),
         **dict.fromkeys(("temperature", "seed"), 0),
+        "repetition_penalty": 1 / STRONGEST_PENALTY,
     },
-    more_than_0=("top_p", "repetition_penalty"),
+    more_than_0=("top_p",),
     below={"seed": 2**63},
-    at_most={"top_p": 1},
+    at_most={"top_p": 1, "repetition_penalty": STRONGEST_PENALTY},
     words={"stop": ("end_of_text", "never"), "transfer": ("refuse", "allow")},
 )
 SOURCES_OF_PROMPTS = ("prompt", "prompts", "prompt_file")
@@ -105,7 +108,7 @@ def prompts_of(config: GenerateConfig) -> list[str]:
     if config.prompts:
         return list(config.prompts)
     if config.prompt_file is not None:
-        return _lines(Path(config.prompt_file).expanduser())
+        return _lines(Path(os.path.expanduser(config.prompt_file)))
     return [config.prompt or ""]
 
 

@@ -4,6 +4,7 @@ Import gives the harness's own model folder, which keeps the tokenizer and the h
 export gives what llm.c or transformers reads. Tensors pass one at a time.
 """
 
+import os
 from pathlib import Path
 
 from harness.errors import ConfigError, DataError, ResourceError
@@ -17,7 +18,7 @@ def run_import(kind: str, source: str, target: str | None) -> int:
     """kind: `llmc` (a model .bin) or `hf` (a folder, or a name that is fetched)."""
     from harness.interchange.model_folder import write_model_folder
 
-    path = _fetched(source) if kind == "hf" else Path(source).expanduser()
+    path = _fetched(source) if kind == "hf" else Path(os.path.expanduser(source))
     if kind == "hf" and path.is_file():
         raise ConfigError(
             f"a model of Hugging Face is a folder, and this is a file: {source}",
@@ -26,8 +27,8 @@ def run_import(kind: str, source: str, target: str | None) -> int:
             if (path.parent / "config.json").exists()
             else "the folder that save_pretrained wrote, with config.json and model.safetensors",
         )
-    named = path.stem if path.is_file() else Path(source).expanduser().name
-    out = Path(target or f"models/{named}").expanduser()
+    named = path.stem if path.is_file() else Path(os.path.expanduser(source)).name
+    out = Path(os.path.expanduser(target or f"models/{named}"))
     with open_model(path) as stored:
         _check_kind(kind, stored)
         write_model_folder(out, stored)
@@ -45,7 +46,7 @@ def run_export(
     with_state: of a run to llm.c, the set of files that its CUDA trainer resumes from.
     """
     _check_options(kind, dtype, with_state)
-    out = Path(target).expanduser()
+    out = Path(os.path.expanduser(target))
     _make_parent(out)
     if kind == "peft":
         return run_export_peft(source, target)
@@ -84,7 +85,7 @@ def run_export_peft(source: str, target: str) -> int:
                 slug="run-without-adapter",
                 do="python -m harness.train adapter=lora ...; or harness export hf, the whole model",
             )
-        out = Path(target).expanduser()
+        out = Path(os.path.expanduser(target))
         if out.exists():
             raise already_there(out)
         save_peft(out, stored.lora, stored.model, stored.adapter_tensor)
@@ -98,7 +99,7 @@ def run_merge(base: str, adapter: str, target: str, sign: int) -> int:
     from harness.interchange.merged import with_adapter
     from harness.interchange.model_folder import write_model_folder
 
-    out = Path(target).expanduser()
+    out = Path(os.path.expanduser(target))
     with open_model(chosen_model(base)) as stored:
         result = with_adapter(stored, adapter, sign)
         write_model_folder(out, result)

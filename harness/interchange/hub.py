@@ -1,7 +1,7 @@
 """A folder as it is, or a model of Hugging Face's hub by its name, fetched once and kept.
 
     resolve_huggingface("models/mine")                that folder
-    resolve_huggingface("openai-community/gpt2")      fetched: config, weights and tokenizer record
+    resolve_huggingface("openai-community/gpt2")      fetched: config, weights, vocabulary
 
 Fetching is left to the library huggingface_hub, the extra [hub]: it knows the address, keeps what it
 has fetched, goes on with what was cut short, and has its own settings (HF_HOME, HF_HUB_OFFLINE). It
@@ -14,10 +14,11 @@ from pathlib import Path
 
 from harness.errors import ConfigError, DataError, ResourceError
 from harness.interchange.huggingface_config import CONFIG
+from harness.interchange.huggingface_tokenizer import ALL_IN_ONE, VOCABULARY
 from harness.interchange.huggingface_weights import INDEX, WEIGHTS
 from harness.interchange.huggingface_writing import TOKENIZER
 
-FETCHED = (CONFIG, WEIGHTS, INDEX, "model-*-of-*.safetensors", TOKENIZER)
+FETCHED = (CONFIG, WEIGHTS, INDEX, "model-*-of-*.safetensors", TOKENIZER, VOCABULARY, ALL_IN_ONE)
 TIMEOUT_S = 10  # for the first answer; a download that has begun may take its time
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)

@@ -4,6 +4,7 @@
     model.safetensors                the tensors by transformers' names; huggingface_names.py
       or model.safetensors.index.json, and the several files it names; huggingface_weights.py
     harness_tokenizer.json           the tokenizer's record, where we wrote the folder
+    vocab.json, tokenizer.json       whether another tokenizer is GPT-2's; huggingface_tokenizer.py
 
 Nothing here needs torch or transformers; writing is in huggingface_writing.py.
 """
@@ -18,6 +19,7 @@ from harness.errors import CheckpointError, NumericsError
 from harness.interchange import huggingface_names as names
 from harness.interchange.closable import Closable
 from harness.interchange.huggingface_config import CONFIG, invalid, read_config
+from harness.interchange.huggingface_tokenizer import has_another_vocabulary
 from harness.interchange.huggingface_weights import Weights
 from harness.interchange.huggingface_writing import TOKENIZER, write_huggingface
 from harness.models.gpt2 import GPT2
@@ -114,10 +116,14 @@ class HuggingFaceModel(Closable):
 
 
 def _tokenizer_of(folder: Path, model: GPT2) -> Tokenizer | None:
-    """The tokenizer of our own record; without it GPT-2's, where the vocabulary has its size."""
+    """The tokenizer of our own record; without it GPT-2's, where the vocabulary has its size and no file
+    says that it is another. None where it is not known.
+    """
     path = folder / TOKENIZER
     if not path.exists():
-        return tokenizers.get("gpt2") if model.vocab_size == Gpt2Tokenizer.vocab_size else None
+        if model.vocab_size != Gpt2Tokenizer.vocab_size or has_another_vocabulary(folder):
+            return None
+        return tokenizers.get("gpt2")
     tokenizer = tokenizers.from_dict(read_json(path, MAXIMUM_TOKENIZER_BYTES, invalid))
     if tokenizer.vocab_size > model.vocab_size:
         expected = f"at most {model.vocab_size:,} tokens, as {CONFIG} has"

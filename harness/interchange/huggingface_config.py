@@ -1,6 +1,7 @@
 """`config.json` of a Hugging Face GPT-2: the model's shape, and a refusal of any other mathematics.
 
-A key that is absent has the value that transformers gives it; the five sizes must be there.
+A key that is absent has the value that transformers gives it; the five sizes must be there, four of
+them by either of their names.
 """
 
 import json
@@ -16,6 +17,13 @@ CONFIG = "config.json"
 MAXIMUM_CONFIG_BYTES = 1 << 20  # GPT-2's have one kB
 
 SIZES = ("n_layer", "n_head", "n_embd", "n_positions", "vocab_size")
+OTHER_NAMES = {
+    # transformers takes a size by these too (GPT2Config.attribute_map), and before its own name
+    "n_layer": "num_hidden_layers",
+    "n_head": "num_attention_heads",
+    "n_embd": "hidden_size",
+    "n_positions": "max_position_embeddings",
+}
 LARGEST_SIZE = (1 << 31) - 1
 COMPUTED: dict[str, tuple[Any, ...]] = {
     # key: the values that mean what we compute; the first is the one that an absent key has
@@ -25,6 +33,7 @@ COMPUTED: dict[str, tuple[Any, ...]] = {
     "scale_attn_by_inverse_layer_idx": (False,),
     "reorder_and_upcast_attn": (False,),
     "add_cross_attention": (False,),
+    "is_causal": (True,),
     "tie_word_embeddings": (True,),
     "pruned_heads": (None, {}),
     "quantization_config": (None,),
@@ -67,7 +76,11 @@ def config_of(model: GPT2, dtype: str, tokenizer: Tokenizer | None) -> dict[str,
     # Null rather than absent: transformers would put in GPT-2's own 50256.
     end_of_text = None if tokenizer is None else tokenizer.end_of_text
     sizes = (model.layers, model.heads, model.channels, model.positions, model.vocab_size)
-    stated = {key: values[0] for key, values in COMPUTED.items() if values[0] is not None}
+    stated = {
+        key: values[0]
+        for key, values in COMPUTED.items()
+        if values[0] is not None and key != "is_causal"  # which no class of GPT-2's writes
+    }
     return {
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",
@@ -92,11 +105,19 @@ def invalid(path: Path, expected: str, found: str) -> CheckpointError:
 
 
 def _size(path: Path, config: dict[str, Any], key: str) -> int:
-    value = config.get(key)
-    if type(value) is not int or not 1 <= value <= LARGEST_SIZE:
-        found = f"{key}={shortened(json.dumps(value))}" if key in config else "no such key"
-        raise invalid(path, f"{key} as a count of 1 or more, below 2**31", found)
-    return value
+    """A size by whichever of its names is there. Two that disagree are refused: transformers would take
+    the other name's, and whoever wrote the file may have meant either.
+    """
+    said = {name: config[name] for name in (key, OTHER_NAMES.get(key, key)) if name in config}
+    found = ", ".join(f"{name}={shortened(json.dumps(value))}" for name, value in said.items())
+    sizes = list(said.values()) or [None]
+    for size in sizes:
+        if type(size) is not int or not 1 <= size <= LARGEST_SIZE:
+            expected = f"{key} as a count of 1 or more, below 2**31"
+            raise invalid(path, expected, found or "no such key")
+    if sizes[0] != sizes[-1]:
+        raise invalid(path, f"one value of {key}, which has two names", found)
+    return sizes[0]
 
 
 def _unsupported(

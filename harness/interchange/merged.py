@@ -7,6 +7,7 @@ A view: tensors are read from the source when they are asked for, and what the a
 then, a block of rows at a time.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,7 @@ def with_adapter(source: ModelFile, folder: Path | str, sign: int = 1) -> ModelF
             effect="a second one would be added to the sum",
             do="the model that the run began with; or leave the adapter out",
         )
-    lora, arrays = load_peft(Path(folder).expanduser(), source.model)
+    lora, arrays = load_peft(Path(os.path.expanduser(folder)), source.model)
     return merged(source, lora, arrays.__getitem__, sign)
 
 

@@ -1,5 +1,6 @@
 """`auto` in the place of a stored model: the newest run that has a checkpoint."""
 
+import os
 from pathlib import Path
 
 from harness.errors import CheckpointError
@@ -10,7 +11,7 @@ AUTO = "auto"
 def chosen_model(path: str, runs_dir: str = "runs") -> Path:
     """Where a model lies. path: `auto`, or the path itself."""
     if path != AUTO:
-        return Path(path).expanduser()
+        return Path(os.path.expanduser(path))
     folder = Path(runs_dir)
     runs = [run.parent for run in folder.glob("*/run.json") if _has_checkpoint(run.parent)]
     if not runs:

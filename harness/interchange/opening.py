@@ -10,6 +10,7 @@
 A run that trained an adapter gives the sum of both.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ from harness.interchange.model_folder import DESCRIPTION
 @contextmanager
 def open_model(path: Path | str) -> Iterator[ModelFile]:
     """The stored model at path, open. Raises CheckpointError where there is none."""
-    source = _reader(Path(path).expanduser())
+    source = _reader(Path(os.path.expanduser(path)))
     try:
         yield source
     finally:
@@ -31,12 +32,13 @@ def open_model(path: Path | str) -> Iterator[ModelFile]:
 
 
 def _reader(path: Path) -> ModelFile:
-    if path.is_file():
+    # os.path says no where a Path raises: a name may be too long, or a folder closed to us.
+    if os.path.isfile(path):
         return _llmc(path)
     for name, reader in _FOLDERS.items():
-        if (path / name).exists():
+        if os.path.exists(path / name):
             return reader(path)
-    if path.is_dir() and any(path.glob("DONE_*")):
+    if os.path.isdir(path) and any(path.glob("DONE_*")):
         from harness.interchange.llmc_training import LlmcSetModel
 
         return LlmcSetModel(path)
@@ -96,9 +98,9 @@ _FOLDERS: dict[str, Callable[[Path], ModelFile]] = {
 
 
 def _remedy(path: Path) -> str:
-    if (path / "adapter_config.json").exists():
+    if os.path.exists(path / "adapter_config.json"):
         return f"this is an adapter: harness adapter merge MODEL {path} FOLDER"
-    files = sorted(path.glob("*.bin")) if path.is_dir() else []
+    files = sorted(path.glob("*.bin")) if os.path.isdir(path) else []
     if files:
         return "give the file: " + " or ".join(str(file) for file in files[:3])
     return (
@@ -107,9 +109,12 @@ def _remedy(path: Path) -> str:
 
 
 def _found(path: Path) -> str:
-    if not path.exists():
+    try:
+        names = sorted(os.listdir(path))
+    except FileNotFoundError:
         return "nothing"
-    if not path.is_dir():
+    except NotADirectoryError:
         return "neither a file nor a folder"
-    names = sorted(entry.name for entry in path.iterdir())
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        return str(error)
     return ", ".join(names[:8]) + (" ..." if len(names) > 8 else "") or "an empty folder"

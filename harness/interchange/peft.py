@@ -22,11 +22,21 @@ from pathlib import Path
 import numpy as np
 
 from harness.checkpoint.disk import write_file
+from harness.checkpoint.layout import damaged
 from harness.errors import CheckpointError, ResourceError
 from harness.interchange.peft_config import ADAPTER_CONFIG, PeftConfig, config_of, read_config
 from harness.interchange.safetensors_file import SafetensorsFile, write_safetensors
 from harness.models.gpt2 import GPT2
-from harness.models.lora import SLICES, TARGETS, Lora, check_pairs, inputs_of, pair_names
+from harness.models.lora import (
+    ALPHAS,
+    SLICES,
+    TARGETS,
+    Lora,
+    check_pairs,
+    inputs_of,
+    is_alpha,
+    pair_names,
+)
 from harness.nonfinite import FLOATS
 from harness.staging import whole_folder
 
@@ -248,6 +258,10 @@ def _one_lora(path: Path, config: PeftConfig, parts: dict[str, tuple[str, ...]])
         found[kind] = config.rank_of(module) // count, config.alpha_of(module) / count
     # A whole layer's alpha is as it was written; that of slices was multiplied, and divided again.
     rank, alpha = found[min(found, key=lambda kind: len(parts[kind]))]
+    if not is_alpha(alpha):
+        raise damaged(
+            path.with_name(ADAPTER_CONFIG), expected=f"an alpha of {ALPHAS}", found=f"{alpha:g}"
+        )
     for kind, (r, other) in found.items():
         if r != rank or not _close(other, alpha):
             raise _differ(

@@ -1,7 +1,8 @@
 """Write and read peft's adapter_config.json: ranks, alphas, and whatever would change what is computed.
 
-An option that we do not compute is refused by name. It is not ignored: an adapter trained with it and
-loaded without it would be another adapter.
+An option that we do not know is read where it is off; with a value it is refused by name, and so are
+values that we do not compute of those that we know. They are not ignored: an adapter trained with an
+option and loaded without it would be another adapter.
 """
 
 import math
@@ -18,15 +19,18 @@ from harness.models.lora import Lora
 
 ADAPTER_CONFIG = "adapter_config.json"
 MAXIMUM_BYTES = 1 << 20
-MAXIMUM_RANK = 1 << 20
+MAXIMUM_RANK = (1 << 31) - 1
 
-# Of these, only what is computed as plain LoRA computes it. None, false and empty all mean no.
-OFF = (
-    *("use_dora", "use_rslora", "use_qalora", "use_bdlora", "lora_bias", "modules_to_save"),
-    *("layers_to_transform", "layer_replication", "alora_invocation_tokens", "arrow_config"),
-    *("target_parameters", "trainable_token_indices", "kasa_config", "velora_config"),
-    *("monteclora_config", "exclude_modules"),
+# How and by whom it was trained, not what it computes; and what acts only through an option that is off.
+OF_NO_EFFECT = frozenset(
+    (
+        *("auto_mapping", "base_model_name_or_path", "inference_mode", "peft_version", "revision"),
+        *("task_type", "lora_dropout", "megatron_core", "qalora_group_size"),
+        "fan_in_fan_out",  # how the base keeps its weight: peft sees for itself that GPT-2's is turned
+        "target_modules",  # said by the tensors too
+    )
 )
+READ = frozenset(("r", "lora_alpha", "rank_pattern", "alpha_pattern"))
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*", re.ASCII)
 
 
@@ -114,17 +118,30 @@ def _refuse_options(config: dict[str, Any], path: Path) -> None:
         found = config.get(name, "none" if name == "bias" else None)
         if found != wanted:
             raise _unsupported(path, name, found, wanted)
-    for name in OFF:
-        if config.get(name):
-            raise _unsupported(path, name, config[name], "not set")
+    for name, found in config.items():
+        if name == "init_lora_weights":
+            if not _leaves_the_base(found):
+                raise _unsupported(path, name, found, "true, false or gaussian")
+        elif name not in OF_NO_EFFECT | READ | plain.keys() and not _is_off(found):
+            raise _unsupported(path, name, found, "not set")
+
+
+def _leaves_the_base(begins: object) -> bool:
+    """Whether pairs that begin so stand beside the weights as they were; pissa, olora change them."""
+    return begins is None or isinstance(begins, bool) or str(begins).lower() == "gaussian"
+
+
+def _is_off(value: object) -> bool:
+    """None, false and empty all mean no. 0 does not: it may be a layer's number."""
+    return value is None or value is False or value in ("", [], {})
 
 
 def _unsupported(path: Path, name: str, found: object, wanted: str) -> CheckpointError:
     return CheckpointError(
-        f"this kind of adapter is not computed here: {name}={shortened(found)}",
+        f"this kind of adapter is not computed here: {shortened(name)}={shortened(found)}",
         slug="adapter-unsupported",
         where=path,
-        expected=f"{name}: {wanted}",
+        expected=f"{shortened(name)}: {wanted}",
         do="merge it in peft (merge_and_unload), and import the model",
     )
 

@@ -22,6 +22,8 @@ from harness.program import Init, Parameter, Program, Tensor
 VOCABULARY_MULTIPLE = 128
 LAYERNORM_EPS = 1e-5
 SIZES = ("layers", "heads", "channels", "positions", "vocab_size")
+LARGEST_SIZE = 2**31 - 1  # sizes and token ids are int32, here and in llm.c's files
+MOST_LAYERS = 10_000  # the deepest Transformer had 1,000 (DeepNet, Wang et al. 2022)
 STANDARD_OPS = {"attention": "attention", "activation": "gelu"}
 """The ops of the published GPT-2 in the places where a plugin's may stand."""
 
@@ -50,6 +52,11 @@ class GPT2:
             if getattr(self, name) < 1:
                 raise ConfigError(
                     f"model.{name}={getattr(self, name)} must be at least 1", slug="model-shape"
+                )
+            if getattr(self, name) > LARGEST_SIZE:
+                raise ConfigError(
+                    f"model.{name}={getattr(self, name)} must be at most {LARGEST_SIZE}",
+                    slug="model-shape",
                 )
         if self.channels % self.heads:
             raise ConfigError(
@@ -119,6 +126,11 @@ def build(
             f"sequences of {T} tokens do not fit a model of {model.positions} positions",
             slug="too-long-for-model",
             do=f"sequence_length={model.positions}, or a model of more positions",
+        )
+    if model.layers > MOST_LAYERS:
+        raise ConfigError(
+            f"model.layers={model.layers}: a program has at most {MOST_LAYERS} layers",
+            slug="model-shape",
         )
     C, H, V = model.channels, model.heads, model.padded_vocab
     p = Program(ops)

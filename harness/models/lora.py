@@ -54,6 +54,9 @@ ALIASES = {
     "c_fc": "fc",
 }
 SLICES = ("q", "k", "v")
+# Beyond these alpha / rank would come near what float32 can hold, and whole numbers no longer be whole.
+SMALLEST_ALPHA, LARGEST_ALPHA = 1e-15, 1e15
+ALPHAS = f"{SMALLEST_ALPHA:g} to {LARGEST_ALPHA:g}, or as much below 0"
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,11 @@ class Lora:
                 slug="adapter-rank",
                 do="adapter=none trains the model itself",
             )
-        if not math.isfinite(self.alpha) or self.alpha == 0:
+        if not is_alpha(self.alpha):
             raise ConfigError(
-                f"adapter.alpha={self.alpha} must be a finite number other than 0",
+                f"adapter.alpha={self.alpha} is no number that a pair can be multiplied by",
                 slug="adapter-alpha",
+                expected=ALPHAS,
                 effect="what the adapter computes is multiplied by alpha / rank",
             )
         object.__setattr__(self, "targets", _in_order(self.targets))
@@ -129,6 +133,10 @@ class Lora:
             first = 0 if third is None else third * b_SR.shape[0]
             out_NO = p.call("lora", out_NO, x_NI, a_RI, b_SR, first, self.scale)
         return out_NO
+
+
+def is_alpha(value: float) -> bool:
+    return SMALLEST_ALPHA <= abs(value) <= LARGEST_ALPHA  # NaN is not
 
 
 def pair_names(target: str, layer: int) -> tuple[str, str]:

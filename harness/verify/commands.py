@@ -1,6 +1,7 @@
 """`harness verify MODEL STATE [key=value ...]` and `harness verify write FOLDER [key=value ...]`."""
 
 import json
+import os
 from pathlib import Path
 
 from harness.checkpoint.disk import write_atomically
@@ -33,7 +34,7 @@ def run_verify(model_path: str, state_path: str, overrides: list[str]) -> int:
     _refuse_swapped(Path(model_path), Path(state_path))
     with (
         open_model(model_path) as source,
-        LlmcDebugState(Path(state_path).expanduser(), source.model) as state,
+        LlmcDebugState(Path(os.path.expanduser(state_path)), source.model) as state,
     ):
         check = Check(run, source, state, numbers.get("steps", STEPS))
         for line in check.heading():
@@ -59,7 +60,7 @@ def run_verify_write(folder: str, overrides: list[str]) -> int:
     model = model_of(run, run.model.vocab_size or VOCABULARY)
     B, T = numbers.get("B", 4), numbers.get("T", min(64, model.positions))
     _refuse_too_long(model, T)
-    written = write_files(Path(folder).expanduser(), model, B, T, numbers.get("seed", 0))
+    written = write_files(Path(os.path.expanduser(folder)), model, B, T, numbers.get("seed", 0))
     for path in (written.model, written.state):
         print(f"{path}  {path.stat().st_size:,} bytes")
     print(f"{B} x {T} tokens, loss {written.loss:.6f}")
@@ -87,7 +88,7 @@ def _refuse_swapped(model_path: Path, state_path: Path) -> None:
 
 def _magic(path: Path) -> int | None:
     """The first number of a regular file; what else is wrong with it, its reader says."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         return None
     try:
         with open(path, "rb") as file:

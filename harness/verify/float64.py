@@ -19,7 +19,7 @@ from harness.contract import Acc, core_ops
 from harness.contract.signature import merge_leading
 from harness.interchange.model_file import ModelFile
 from harness.memory_need import MemoryNeed
-from harness.models.gpt2 import build
+from harness.models.gpt2 import GPT2, build
 from harness.models.kinds import tensor_shapes
 from harness.optimizer import OptimizerSettings
 from harness.program import Call, Tensor, expand
@@ -37,6 +37,7 @@ class Float64Model:
     def __init__(self, source: ModelFile, B: int, T: int, ways_out: list[str]) -> None:
         self.ops = core_ops()
         self._shape = B, T, source.model.vocab_size
+        _check_least_memory(source.model, B * T, ways_out)
         fused, loss_N = build(self.ops, source.model, B, T)
         self._program, _, replaced = expand(fused, lambda op: "written out")
         self._loss_N = replaced[loss_N.root]
@@ -123,6 +124,14 @@ class Float64Model:
         need.add("weights and moments in float64", 8 * 3 * weights)
         need.add("activations and gradients in float64", 8 * sum(t.size for t in written))
         need.check()
+
+
+def _check_least_memory(model: GPT2, tokens: int, ways_out: list[str]) -> None:
+    """Refuse by arithmetic what could never fit, before a program of a billion layers is written."""
+    need = MemoryNeed(lambda needed, available: ways_out)
+    need.add("weights and moments in float64", 8 * 3 * model.parameters)
+    need.add("logits and their gradient in float64", 8 * 2 * tokens * model.padded_vocab)
+    need.check()
 
 
 def _weights(source: ModelFile) -> dict[str, np.ndarray]:

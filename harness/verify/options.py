@@ -1,5 +1,6 @@
 """The command line of `harness verify`: its own keys, and those of a run that say who computes."""
 
+import os
 from pathlib import Path
 
 from harness import command_line
@@ -61,12 +62,12 @@ def report_path(text: str | None) -> Path | None:
     """Where the report goes. It is refused before anything is computed, not after."""
     if text is None:
         return None
-    path = Path(text).expanduser()
-    if path.is_dir() or not path.parent.is_dir():
+    path = Path(os.path.expanduser(text))
+    if os.path.isdir(path) or not os.path.isdir(path.parent):
         raise ConfigError(
             f"report={text} cannot be written",
             slug="verify-report-place",
-            found="a folder" if path.is_dir() else f"no folder {path.parent}",
+            found="a folder" if os.path.isdir(path) else f"no folder {path.parent}",
             do="report=FILE.json in a folder that is there",
         )
     return path

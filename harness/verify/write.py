@@ -4,6 +4,8 @@ The weights are random, the state is the float64 referee's, rounded to float32 o
 llm.c's: its own `test_gpt2` reads them as it reads the ones it published.
 """
 
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,13 +31,15 @@ class Written:
 def write_files(folder: Path, model: GPT2, B: int, T: int, seed: int) -> Written:
     """Write model.bin and debug_state.bin into folder, which is made where it is missing.
 
-    Raises ConfigError where there are such files already, and T tokens that do not fit the model.
+    Both or none: where one can't be written, the other is deleted again.
+    Raises ConfigError where there are such files already, and T tokens that do not fit the model;
+    ResourceError, before anything is drawn, where the memory will not do.
     """
     written = folder / MODEL, folder / STATE
     _refuse_to_overwrite(folder, written)
     source = SeededModel(model, seed)
-    x_BT, y_BT = source.tokens(B, T)
     referee = Float64Model(source, B, T, ["a smaller model, B or T"])
+    x_BT, y_BT = source.tokens(B, T)
     loss = referee.forward(x_BT, y_BT)
     referee.backward()
     try:
@@ -48,12 +52,18 @@ def write_files(folder: Path, model: GPT2, B: int, T: int, seed: int) -> Written
     write_debug_state(
         written[1], model, x_BT, y_BT, logits_BTV, loss, referee.gradients.__getitem__
     )
-    write_llmc_model(written[0], source)
+    try:
+        write_llmc_model(written[0], source)
+    except BaseException:
+        # Alone it would be of no use, and the next attempt would find the folder taken.
+        with suppress(OSError):
+            written[1].unlink()
+        raise
     return Written(*written, loss)
 
 
 def _refuse_to_overwrite(folder: Path, written: tuple[Path, ...]) -> None:
-    there = [path.name for path in written if path.exists()]
+    there = [path.name for path in written if os.path.exists(path)]
     if there:
         raise ConfigError(
             f"there are such files already: {folder}",

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.errors import CheckpointError
 from harness.interchange.merged import merged
 from harness.interchange.peft import load_peft, save_peft
 from harness.models.gpt2 import GPT2
@@ -170,6 +171,48 @@ def test_we_load_what_peft_writes_and_have_its_logits_and_gradients(theirs):
         expected = found[f"{module}.lora_{half.upper()}.default.weight"].grad.numpy()
         assert relative(gradient, expected) <= GRADIENT_TOLERANCE, name
     assert len(gradients) == 2 * 4 * SHAPE.layers
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"init_lora_weights": "gaussian"},
+        {"init_lora_weights": False, "lora_dropout": 0.1, "task_type": "CAUSAL_LM"},
+        {"rank_pattern": {"c_attn": 3, "c_fc": 3}, "alpha_pattern": {"c_attn": 9, "c_fc": 9}},
+    ],
+    ids=str,
+)
+def test_plain_adapters_of_peft_are_read_however_they_began(tmp_path, options):
+    from peft import LoraConfig, get_peft_model
+
+    settings = {"r": 3, "lora_alpha": 9, "target_modules": ["c_attn", "c_fc"]} | options
+    if "rank_pattern" in options:
+        settings |= {"r": 5, "lora_alpha": 7}
+    model = get_peft_model(base(), LoraConfig(fan_in_fan_out=True, **settings))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(0, 0.1)
+    model.save_pretrained(tmp_path)
+    lora, pairs = load_peft(tmp_path, MODEL)
+    assert lora == Lora(3, 9.0, ("qkv", "fc"))
+    trainer = trainer_of(lora)
+    put(trainer, pairs)
+    assert relative(our_logits(trainer), their_logits(model.eval())) <= LOGITS_TOLERANCE
+
+
+@pytest.mark.parametrize("begins", ["pissa", "olora"])
+def test_an_adapter_that_changed_the_base_is_refused(tmp_path, begins):
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=3, target_modules=["c_fc"], init_lora_weights=begins, fan_in_fan_out=True)
+    model = get_peft_model(base(), config)
+    name = "base_model.model.transformer.h.0.mlp.c_fc.base_layer.weight"
+    left, whole = model.state_dict()[name], base().state_dict()["transformer.h.0.mlp.c_fc.weight"]
+    assert relative(left.numpy(), whole.numpy()) > 1e-2
+    model.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=f"init_lora_weights={begins}"):
+        load_peft(tmp_path, MODEL)
 
 
 def test_our_merged_weights_are_those_that_peft_merges(theirs):

@@ -1,11 +1,13 @@
 """transformers writes a GPT-2, and we compute its logits; we write one, and it computes ours."""
 
 import copy
+import json
 
 import numpy as np
 import pytest
 
 from harness import tokenizers
+from harness.errors import CheckpointError
 from harness.interchange.huggingface import HuggingFaceModel, write_huggingface
 from harness.models.gpt2 import GPT2
 from harness.models.kinds import tensor_shapes
@@ -104,6 +106,51 @@ def test_a_folder_without_the_head_is_the_same_model(theirs, tokens, tmp_path):
     np.testing.assert_allclose(
         our_logits(tmp_path, tokens), their_logits(theirs, tokens), rtol=0, atol=TOLERANCE
     )
+
+
+OTHER_NAMES = {
+    "hidden_size": "n_embd",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
+    "max_position_embeddings": "n_positions",
+}
+
+
+def edit_config(folder, change):
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    change(config)
+    path.write_text(json.dumps(config))
+
+
+def test_sizes_by_their_other_names_are_those_that_transformers_takes(
+    transformers, theirs, tokens, tmp_path
+):
+    def rename(config):
+        for other, name in OTHER_NAMES.items():
+            config[other] = config.pop(name)
+
+    theirs.save_pretrained(tmp_path)
+    assert transformers.GPT2Config.attribute_map == OTHER_NAMES
+    edit_config(tmp_path, rename)
+    np.testing.assert_array_equal(
+        their_logits(load(transformers, tmp_path), tokens), their_logits(theirs, tokens)
+    )
+    np.testing.assert_allclose(
+        our_logits(tmp_path, tokens), their_logits(theirs, tokens), rtol=0, atol=TOLERANCE
+    )
+
+
+@pytest.mark.parametrize("change", [{"num_attention_heads": 2}, {"is_causal": False}], ids=str)
+def test_what_transformers_would_compute_otherwise_is_refused(
+    transformers, theirs, tokens, tmp_path, change
+):
+    theirs.save_pretrained(tmp_path)
+    edit_config(tmp_path, lambda config: config.update(change))
+    others = their_logits(load(transformers, tmp_path), tokens)
+    assert np.abs(others - their_logits(theirs, tokens)).max() > 0.1
+    with pytest.raises(CheckpointError, match=next(iter(change))):
+        HuggingFaceModel(tmp_path)
 
 
 def test_transformers_computes_the_logits_of_a_folder_of_ours(

@@ -60,8 +60,9 @@ def test_a_signal_within_the_last_validation_ends_that_and_is_made_good_by_resum
 
 
 def test_a_signal_within_a_sample_ends_that(train):
-    stop = sending(signal.SIGINT, "attention_forward", call=5)
-    outcome = train("steps=3", "sample.every=2", "sample.length=1000000", stop)
+    # The first call takes the sampler's memory before training; the second begins the sample.
+    stop = sending(signal.SIGINT, "attention_decode", call=4)
+    outcome = train("steps=3", "sample.every=2", "sample.length=10000", stop)
     assert outcome.code == 130
     assert outcome.records("sample") == [] and outcome.weights(2)
 

@@ -1,6 +1,8 @@
 """`harness verify write`: what it writes is llm.c's format, and PyTorch finds the same numbers."""
 
+import errno
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -69,6 +71,11 @@ def test_files_that_are_there_are_not_written_over(written):
         ("backend=numpy", "verify-key"),
         ("seed=-1", "verify-number"),
         ("model.attention=softmax", "verify-key"),
+        ("B=1000000000", "memory-too-small"),
+        ("model.layers=1000000000", "memory-too-small"),
+        ("model.positions=1000000000", "memory-too-small"),
+        (f"model.vocab_size={10**23}", "model-shape"),
+        (f"model.layers={10**23}", "model-shape"),
     ],
 )
 def test_what_cannot_be_written_is_refused_and_leaves_no_folder(workplace, override, slug):
@@ -76,6 +83,30 @@ def test_what_cannot_be_written_is_refused_and_leaves_no_folder(workplace, overr
         run_verify_write("state", [*_sizes(SIZES), override])
     assert refused.value.slug == slug
     assert not Path("state").exists()
+
+
+def test_a_disk_that_is_full_leaves_neither_file_and_the_next_attempt_is_free(
+    workplace, monkeypatch
+):
+    real, opened = os.write, []
+
+    def full(descriptor, data):
+        if (
+            os.readlink(f"/proc/self/fd/{descriptor}")
+            .rpartition("/")[2]
+            .startswith((".model", "model"))
+        ):
+            opened.append(descriptor)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(descriptor, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(HarnessError) as refused:
+            run_verify_write("state", _sizes(SIZES))
+    assert opened and refused.value.exit_code == 7
+    assert os.listdir("state") == []
+    run_verify_write("state", _sizes(SIZES))
 
 
 def test_pytorch_finds_what_the_written_state_says(workplace):

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from harness.staging import stage_beside, whole_folder
+from harness.staging import recover, stage_beside, whole_folder
 
 
 @pytest.fixture
@@ -67,6 +67,54 @@ def test_a_call_that_fails_leaves_what_was_there(path, monkeypatch, call, failin
     assert sorted(path.parent.rglob("*")) == before
     if replaces:
         assert (path / "file").read_text() == "old"
+
+
+@pytest.fixture
+def left(path, monkeypatch):
+    """What a machine leaves that stops between the two renames of a replacement."""
+
+    class Stop(BaseException):
+        pass
+
+    def stop(stage, path):
+        real(path, stage.with_suffix(".old"))
+        raise Stop
+
+    real = os.rename
+    write(path, "old")
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.staging.put_in_place", stop)
+        with pytest.raises(Stop):
+            write(path, "new")
+    assert not path.exists() and len(os.listdir(path.parent)) == 1
+    return path
+
+
+def test_a_folder_that_was_put_aside_is_given_its_name_again(left):
+    recover(left)
+    assert (left / "file").read_text() == "old"
+    assert os.listdir(left.parent) == ["folder.v1"]
+
+
+def test_writing_again_leaves_no_folder_aside(left):
+    write(left, "newer")
+    assert (left / "file").read_text() == "newer"
+    assert os.listdir(left.parent) == ["folder.v1"]
+
+
+def test_a_writing_that_fails_again_leaves_the_old_folder_under_its_name(left):
+    with pytest.raises(KeyboardInterrupt), whole_folder(left):
+        raise KeyboardInterrupt
+    assert (left / "file").read_text() == "old"
+
+
+def test_nothing_is_recovered_over_a_folder_or_from_one_of_another_name(left):
+    other = left.with_name("folder")
+    recover(other)
+    assert not other.exists()
+    left.mkdir()
+    recover(left)
+    assert os.listdir(left) == []
 
 
 def test_an_interrupt_leaves_nothing(path):

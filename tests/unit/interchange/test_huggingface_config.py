@@ -27,6 +27,7 @@ OTHERWISE = {
     "reorder_and_upcast_attn": [True],
     "tie_word_embeddings": [False],
     "add_cross_attention": [True],
+    "is_causal": [False, None],
     "pruned_heads": [{"0": [1]}],
     "quantization_config": [{"bits": 4}],
     "model_type": ["gpt_neo", "llama", None, 2],
@@ -91,6 +92,33 @@ def test_heads_must_divide_the_channels(folder):
     error = refusal(by_hand.write_folder(folder, FULL, CONFIG | {"n_head": 4}))
     assert error.slug == "huggingface-config-invalid"
     assert error.facts["found"] == "n_head=4"
+
+
+OTHER_NAMES = {
+    "n_embd": "hidden_size",
+    "n_head": "num_attention_heads",
+    "n_layer": "num_hidden_layers",
+    "n_positions": "max_position_embeddings",
+}
+
+
+@pytest.mark.parametrize("key", OTHER_NAMES)
+def test_a_size_is_read_by_its_other_name(folder, key):
+    config = {name: value for name, value in CONFIG.items() if name != key}
+    for both in (config, CONFIG):
+        by_hand.write_folder(folder, FULL, both | {OTHER_NAMES[key]: CONFIG[key]})
+        with HuggingFaceModel(folder) as found:
+            assert found.model == MODEL
+
+
+@pytest.mark.parametrize("key", OTHER_NAMES)
+@pytest.mark.parametrize("value", [1, None, "2", True])
+def test_two_names_of_a_size_that_disagree_are_refused_with_both(folder, key, value):
+    config = CONFIG | {OTHER_NAMES[key]: value}
+    error = refusal(by_hand.write_folder(folder, FULL, config))
+    assert (type(error), error.slug) == (CheckpointError, "huggingface-config-invalid")
+    expected = f"{key}={CONFIG[key]}, {OTHER_NAMES[key]}={json.dumps(value)}"
+    assert error.facts["found"] == expected
 
 
 NO_CONFIG = {

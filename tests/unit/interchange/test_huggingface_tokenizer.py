@@ -4,12 +4,15 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from harness import tokenizers
-from harness.errors import DataError
+from harness.errors import CheckpointError, DataError
+from harness.interchange.huggingface import HuggingFaceModel
 from harness.interchange.huggingface_tokenizer import tokenizer_files
 from harness.tokenizers.bpe import BpeTokenizer
+from tests.unit.interchange import huggingface_by_hand as by_hand
 
 TEXT = """First Citizen: Before we proceed any further, hear me speak.
 
@@ -72,3 +75,102 @@ def test_without_tiktokens_files_there_are_none(monkeypatch):
 
     monkeypatch.setattr("harness.tokenizers.gpt2._encoding", missing)
     assert tokenizer_files(tokenizers.get("gpt2")) == {}
+
+
+# -- the tokenizer of a stranger's folder ------------------------------------------------------------
+
+
+@pytest.fixture
+def found_beside(tmp_path):
+    """What a folder with GPT-2's number of tokens is read as, by the files beside it."""
+    weights = by_hand.random_weights() | {"wte.weight": np.zeros((50_257, by_hand.C), np.float32)}
+    config = by_hand.CONFIG | {"vocab_size": 50_257}
+    folder = by_hand.write_folder(tmp_path / "model", weights, config)
+
+    def read(**files):
+        for name, content in files.items():
+            (folder / f"{name}.json").write_text(json.dumps(content))
+        with HuggingFaceModel(folder) as found:
+            return found.tokenizer
+
+    return read
+
+
+@pytest.fixture
+def openais(gpt2_files, monkeypatch):
+    """encoder.json, which is the vocab.json of every folder of GPT-2's; tiktoken finds nothing."""
+    file = Path(os.environ["TIKTOKEN_CACHE_DIR"]) / "6c7ea1a7e38e3a7f062df639a5b80947f075ffe6"
+    if not file.exists():
+        pytest.skip("encoder.json is not in the shared data")
+    monkeypatch.setattr("harness.tokenizers.gpt2._encoding", lambda: 1 / 0)
+    vocabulary = json.loads(file.read_bytes())
+    assert vocabulary["\u0120the"] == 262 and len(vocabulary) == 50_257
+    return vocabulary
+
+
+def all_in_one(vocabulary, added=()):
+    return {"version": "1.0", "added_tokens": list(added), "model": {"vocab": vocabulary}}
+
+
+END = {"id": 50_256, "content": "<|endoftext|>", "special": True}
+
+
+def test_gpt2s_vocabulary_beside_a_model_is_known_as_such(found_beside, openais):
+    gpt2 = tokenizers.get("gpt2")
+    assert found_beside(vocab=openais) == gpt2
+    assert found_beside(vocab=openais, tokenizer=all_in_one(openais, [END])) == gpt2
+    apart = {piece: id for piece, id in openais.items() if id != 50_256}
+    assert found_beside(tokenizer=all_in_one(apart, [END])) == gpt2
+
+
+def exchanged(vocabulary):
+    return vocabulary | {"\u0120the": 290, "\u0120and": 262}
+
+
+def renamed(vocabulary):
+    return {("\u0120thx" if id == 262 else piece): id for piece, id in vocabulary.items()}
+
+
+def with_another_end(vocabulary):
+    return {("<s>" if id == 50_256 else piece): id for piece, id in vocabulary.items()}
+
+
+def less(vocabulary):
+    return {piece: id for piece, id in vocabulary.items() if id != 40_000}
+
+
+@pytest.mark.parametrize("change", [exchanged, renamed, with_another_end, less])
+def test_a_vocabulary_that_differs_in_one_token_is_not_gpt2s(found_beside, openais, change):
+    other = change(openais)
+    assert found_beside(vocab=other) is None
+    assert found_beside(vocab=openais, tokenizer=all_in_one(other)) is None
+
+
+ODD = {
+    "of its own": {f"w{i}": i for i in range(50_257)},
+    "an id twice": {f"w{i}": i // 2 for i in range(50_257)},
+    "ids that are no numbers": {f"w{i}": [i] for i in range(50_257)},
+    "ids of many digits": {f"w{i}": i + 10**30 for i in range(50_257)},
+    "characters of no byte": {f"\u6771{i}": i for i in range(50_257)},
+    "half a character": {f"\ud800{i}": i for i in range(50_257)},
+    "empty": {},
+    "a list": [["<unk>", 0.0]],
+    "null": None,
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_model_with_as_many_tokens_of_its_own_has_not_gpt2s(found_beside, name):
+    assert found_beside(tokenizer=all_in_one(ODD[name])) is None
+    assert found_beside(tokenizer=[]) is None
+    assert found_beside(tokenizer={"model": {"vocab": {}}, "added_tokens": [{"id": 1}]}) is None
+    assert found_beside(vocab=ODD[name]) is None
+
+
+def test_a_vocabulary_that_is_not_json_is_one_error(found_beside, tmp_path):
+    for name in ("vocab.json", "tokenizer.json"):
+        (tmp_path / "model" / name).write_bytes(b"{\xff")
+        with pytest.raises(CheckpointError, match=name) as caught:
+            found_beside()
+        assert caught.value.slug == "huggingface-config-invalid"
+        (tmp_path / "model" / name).unlink()

@@ -26,6 +26,8 @@ LORAS = [
     Lora(1, 1.0, ("fcproj",)),
     Lora(3, 0.7, ("q", "k", "attproj", "fc", "fcproj")),
     Lora(5, -2.0, ("qkv", "attproj")),
+    Lora(2, 1e15, ("q", "k", "v", "fc")),
+    Lora(2, -1e-15, ("q", "k", "v")),
 ]
 of_each = pytest.mark.parametrize("lora", LORAS, ids=str)
 
@@ -253,10 +255,47 @@ def test_nan_is_not_written(folder):
         ({"lora_alpha": float("nan")}, "checkpoint-damaged", "lora_alpha"),
         ({"lora_alpha": 0}, "checkpoint-damaged", "lora_alpha"),
         ({"r": 4}, "adapter-tensors-misfit", "shape (4, 8)"),
+        ({"lora_alpha": 1e300}, "checkpoint-damaged", "an alpha of 1e-15 to 1e+15"),
+        ({"lora_alpha": 5e-324}, "checkpoint-damaged", "an alpha of 1e-15 to 1e+15"),
+        ({"layers_to_transform": 0}, "adapter-unsupported", "layers_to_transform=0"),
+        ({"use_dora": 0}, "adapter-unsupported", "use_dora=0"),
+        ({"eva_config": {"rho": 2.0}}, "adapter-unsupported", "eva_config"),
+        ({"invented_later": 0.5}, "adapter-unsupported", "invented_later=0.5"),
+        ({"x" * 10**5: [1]}, "adapter-unsupported", "xxx...=[1]"),
     ],
 )
 def test_a_config_that_is_not_plain_lora_is_refused_by_name(edited, config, slug, said):
     assert said in refused(edited(config=config), CheckpointError, slug)
+
+
+@pytest.mark.parametrize(
+    "begins",
+    [
+        *("pissa", "pissa_niter_16", "olora", "corda", "loftq", "eva", "lora_ga", "orthogonal"),
+        *("mica", "invented later", 1, ["gaussian"]),
+    ],
+    ids=str,
+)
+def test_an_adapter_that_may_have_changed_its_base_is_refused(edited, begins):
+    folder = edited(config={"init_lora_weights": begins})
+    said = f"init_lora_weights={begins}"
+    assert said in refused(folder, CheckpointError, "adapter-unsupported")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"init_lora_weights": "gaussian"},
+        {"init_lora_weights": False},
+        {"invented_later": None, "also_later": False, "and": {}, "more": [], "": ""},
+        {"qalora_group_size": 16, "megatron_core": "megatron.core", "peft_version": "0.21.2"},
+        {"auto_mapping": {"base_model_class": "GPT2LMHeadModel"}, "revision": "main"},
+        {"target_modules": "all-linear", "fan_in_fan_out": False, "task_type": None},
+    ],
+    ids=lambda config: next(iter(config)),
+)
+def test_options_that_are_off_or_do_not_change_what_is_computed_are_read(edited, config):
+    assert load_peft(edited(config=config), MODEL)[0] == LORAS[0]
 
 
 def test_dropout_is_of_training_and_does_not_matter(edited):

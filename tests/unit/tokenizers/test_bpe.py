@@ -274,6 +274,27 @@ def test_a_missing_file_or_a_folder_is_a_data_error(tmp_path):
         read_tokenizer_file(tmp_path)
 
 
+@pytest.mark.parametrize("blanks", [True, False])
+def test_a_text_that_is_one_word_is_learnt_from_in_seconds(blanks):
+    import time
+
+    letters = np.random.default_rng(0).integers(97, 123, 200_000, np.uint8).tobytes().decode()
+    text = "a" * 300_000 + (" " if blanks else "") + letters
+    begin = time.perf_counter()
+    bpe = tokenizers.train_bpe([text], 2000)
+    assert time.perf_counter() - begin < 7  # 0.6 s; 65 s with words of any length
+    assert bpe.vocab_size == 2000
+    part = text[299_000:302_000]
+    assert bpe.decode(bpe.encode(part)) == part
+
+
+def test_words_as_people_write_them_give_the_pieces_of_the_library_alone(hugging_face, bpe):
+    # The fixture learns without stretches, and TEXT has no word of more than 1,000 bytes.
+    ids = hugging_face.get_vocab()
+    theirs = [in_bytes(piece) for piece in sorted(ids, key=ids.__getitem__)]
+    assert list(bpe.pieces[:-1]) == theirs
+
+
 def test_two_thousand_pieces_of_a_megabyte_take_less_than_a_minute(shared_data):
     import time
 

@@ -214,6 +214,16 @@ def test_a_token_that_stands_in_the_context_twice_is_penalised_once():
     assert logits_V.tolist() == [2.0, -2.0, 1.0], "the logits themselves are left as they were"
 
 
+@pytest.mark.parametrize("penalty", [1e-310, 1e-308, 1e308])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_the_most_extreme_penalty_leaves_a_token_to_draw(penalty, sign):
+    everything = range(len(LOGITS_V))
+    for settings in (Sampling(1.0, None, None, penalty), Sampling(1e-310, 3, 0.9, penalty)):
+        token = draw(sign * LOGITS_V - sign, stream(0, 0), settings, everything)
+        assert token in everything
+    assert np.isfinite(penalise(LOGITS_V.astype(np.float64), everything, penalty)).all()
+
+
 def test_a_penalty_moves_the_greedy_choice_to_a_new_token():
     logits_V = np.array([1.0, 1.2, -3.0], np.float32)
     assert draw(logits_V, stream(0, 0), Sampling(0.0), context=[1]) == 1
