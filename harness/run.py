@@ -23,7 +23,7 @@ from harness.config import (
 from harness.data import Dataset, Sequences, load, ngram_losses, require
 from harness.decoder import NextToken
 from harness.generation.continuation import Row, continuations
-from harness.interchange.llmc_training import load_moments
+from harness.interchange.llmc.training import load_moments
 from harness.interchange.starting_model import check_tokenizer, starting_model
 from harness.memory_need import MemoryNeed
 from harness.metrics import MetricsFile
@@ -74,7 +74,9 @@ class Run:
             self.trainer = Trainer(trainer_settings(config, self.model), all_ops(), source)
             self._begins_with = None if source is None else source.description
             if config.optimizer_from is not None:
-                updates = load_moments(Path(os.path.expanduser(config.optimizer_from)), self.trainer)
+                updates = load_moments(
+                    Path(os.path.expanduser(config.optimizer_from)), self.trainer
+                )
                 self._begins_with = f"{self._begins_with}, moments of {updates:,} updates"
         self.schedule = schedule_of(config)
         self.sequences = Sequences(self.data.train, self.T, config.seed, config.data.shuffle)

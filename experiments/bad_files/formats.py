@@ -60,7 +60,7 @@ def read_model(path: Path) -> None:
 
 def _llmc_model(dtype):
     def make(folder):
-        from harness.interchange.llmc_model import write_llmc_model
+        from harness.interchange.llmc.model import write_llmc_model
 
         write_llmc_model(folder / "model.bin", InitialModel(MODEL), dtype)
         return folder / "model.bin"
@@ -69,14 +69,14 @@ def _llmc_model(dtype):
 
 
 def _read_llmc_model(path):
-    from harness.interchange.llmc_model import LlmcModel
+    from harness.interchange.llmc.model import LlmcModel
 
     with LlmcModel(path) as source:
         source.check()
 
 
 def _make_debug_state(folder):
-    from harness.interchange.llmc_debug_state import write_debug_state
+    from harness.interchange.llmc.debug_state import write_debug_state
 
     rng = np.random.default_rng(0)
     x_BT = rng.integers(0, 300, (2, 4)).astype(np.int32)
@@ -87,14 +87,14 @@ def _make_debug_state(folder):
 
 
 def _read_debug_state(path):
-    from harness.interchange.llmc_debug_state import LlmcDebugState
+    from harness.interchange.llmc.debug_state import LlmcDebugState
 
     with LlmcDebugState(path, MODEL) as state:
         state.check()
 
 
 def _make_llmc_tokenizer(folder):
-    from harness.interchange.llmc_tokenizer import write_llmc_tokenizer
+    from harness.interchange.llmc.tokenizer import write_llmc_tokenizer
 
     pieces = [bytes([byte]) for byte in range(256)] + [b"the ", b"times, ", b"<|endoftext|>"]
     write_llmc_tokenizer(folder / "tokenizer.bin", pieces, 258)
@@ -102,13 +102,13 @@ def _make_llmc_tokenizer(folder):
 
 
 def _read_llmc_tokenizer(path):
-    from harness.interchange.llmc_tokenizer import read_llmc_tokenizer
+    from harness.interchange.llmc.tokenizer import read_llmc_tokenizer
 
     read_llmc_tokenizer(path)
 
 
 def _make_optimizer_state(folder):
-    from harness.interchange.llmc_optimizer import RankState, write_optimizer_state
+    from harness.interchange.llmc.optimizer import RankState, write_optimizer_state
 
     path = folder / "state.bin"
     write_optimizer_state([path], MODEL, 3, lambda moment, name: tensor(name), ranks=[RankState()])
@@ -116,14 +116,14 @@ def _make_optimizer_state(folder):
 
 
 def _read_optimizer_state(path):
-    from harness.interchange.llmc_optimizer import LlmcOptimizerState
+    from harness.interchange.llmc.optimizer import LlmcOptimizerState
 
     with LlmcOptimizerState([path], MODEL) as state:
         state.check()
 
 
 def _make_huggingface(folder):
-    from harness.interchange.huggingface import write_huggingface
+    from harness.interchange.huggingface.folder import write_huggingface
 
     write_huggingface(folder / "hf", InitialModel(MODEL, tokenizer=None))
     return folder / "hf"

@@ -20,7 +20,7 @@ SHAPE = "layers=12, heads=12, channels=768, positions=1024, vocab_size=50257"
 SOURCES = {
     "write": """
         from harness.interchange.initial_model import InitialModel
-        from harness.interchange.llmc_model import write_llmc_model
+        from harness.interchange.llmc.model import write_llmc_model
         from harness.models.gpt2 import GPT2
         write_llmc_model(argument, InitialModel(GPT2({shape})))
     """,

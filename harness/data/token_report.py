@@ -13,7 +13,7 @@ from harness.data.files import read_bytes
 from harness.data.token_files import HEADER_BYTES, MAGIC, read_token_file
 from harness.data.tokenizer_file import NAME as TOKENIZER_NAME
 from harness.errors import DataError
-from harness.interchange import llmc_header
+from harness.interchange.llmc import header as llmc_header
 from harness.tokenizers import Tokenizer, get
 
 FIRST = 32  # tokens that are shown

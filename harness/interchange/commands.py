@@ -51,7 +51,7 @@ def run_export(
     if kind == "peft":
         return run_export_peft(source, target)
     if with_state:
-        from harness.interchange.llmc_training import write_set_of_run
+        from harness.interchange.llmc.training import write_set_of_run
 
         made = write_set_of_run(chosen_model(source), out, dtype or "float32")
         print(
@@ -64,7 +64,7 @@ def run_export(
         if kind == "llmc":
             _export_llmc(out, stored, dtype)
         else:
-            from harness.interchange.huggingface import write_huggingface
+            from harness.interchange.huggingface.folder import write_huggingface
 
             write_huggingface(out, stored, dtype)
     print(f"wrote     {out}")
@@ -109,8 +109,8 @@ def run_merge(base: str, adapter: str, target: str, sign: int) -> int:
 
 
 def _export_llmc(out: Path, stored: ModelFile, dtype: str) -> None:
-    from harness.interchange.llmc_model import write_llmc_model
-    from harness.interchange.llmc_tokenizer import beside, pieces_of, write_llmc_tokenizer
+    from harness.interchange.llmc.model import write_llmc_model
+    from harness.interchange.llmc.tokenizer import beside, pieces_of, write_llmc_tokenizer
 
     if not out.name or out.exists():  # "." and "" are folders
         raise already_there(out)
@@ -149,7 +149,7 @@ def _check_options(kind: str, dtype: str | None, with_state: bool) -> None:
 
 
 def _fetched(source: str) -> Path:
-    from harness.interchange.hub import resolve_huggingface
+    from harness.interchange.huggingface.hub import resolve_huggingface
 
     return resolve_huggingface(source)
 

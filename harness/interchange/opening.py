@@ -39,7 +39,7 @@ def _reader(path: Path) -> ModelFile:
         if os.path.exists(path / name):
             return reader(path)
     if os.path.isdir(path) and any(path.glob("DONE_*")):
-        from harness.interchange.llmc_training import LlmcSetModel
+        from harness.interchange.llmc.training import LlmcSetModel
 
         return LlmcSetModel(path)
     raise CheckpointError(
@@ -53,8 +53,8 @@ def _reader(path: Path) -> ModelFile:
 
 
 def _llmc(path: Path) -> ModelFile:
-    from harness.interchange.llmc_model import LlmcModel
-    from harness.interchange.llmc_tokenizer import tokenizer_beside
+    from harness.interchange.llmc.model import LlmcModel
+    from harness.interchange.llmc.tokenizer import tokenizer_beside
 
     model = LlmcModel(path)
     try:
@@ -72,7 +72,7 @@ def _model_folder(path: Path) -> ModelFile:
 
 
 def _huggingface(path: Path) -> ModelFile:
-    from harness.interchange.huggingface import HuggingFaceModel
+    from harness.interchange.huggingface.folder import HuggingFaceModel
 
     return HuggingFaceModel(path)
 

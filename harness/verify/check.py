@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from harness.config import RunConfig, precision_of, trainer_settings
 from harness.dispatch import EXPAND
-from harness.interchange.llmc_debug_state import LlmcDebugState
+from harness.interchange.llmc.debug_state import LlmcDebugState
 from harness.interchange.model_file import ModelFile
 from harness.models.gpt2 import GPT2
 from harness.plugins import all_ops

@@ -7,8 +7,8 @@ from pathlib import Path
 from harness.checkpoint.disk import write_atomically
 from harness.config import model_of
 from harness.errors import CheckpointError, ConfigError, ResourceError
-from harness.interchange import llmc_header
-from harness.interchange.llmc_debug_state import LlmcDebugState
+from harness.interchange.llmc import header as llmc_header
+from harness.interchange.llmc.debug_state import LlmcDebugState
 from harness.interchange.opening import open_model
 from harness.models.gpt2 import GPT2, SIZES
 from harness.verify.check import Check

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from harness.interchange.llmc_debug_state import LlmcDebugState
+from harness.interchange.llmc.debug_state import LlmcDebugState
 from harness.models.kinds import KINDS, kind_shapes, tensor_names
 from harness.op_errors import naming_the_op
 from harness.trainer import Trainer

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import ConfigError, ResourceError
-from harness.interchange.llmc_debug_state import write_debug_state
-from harness.interchange.llmc_model import write_llmc_model
+from harness.interchange.llmc.debug_state import write_debug_state
+from harness.interchange.llmc.model import write_llmc_model
 from harness.models.gpt2 import GPT2
 from harness.verify.float64 import Float64Model
 from harness.verify.seeded_model import SeededModel

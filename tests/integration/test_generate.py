@@ -16,8 +16,8 @@ import pytest
 from harness import __version__, generate
 from harness.generation.settings import read_arguments
 from harness.interchange.initial_model import InitialModel
-from harness.interchange.llmc_model import write_llmc_model
-from harness.interchange.llmc_tokenizer import write_llmc_tokenizer
+from harness.interchange.llmc.model import write_llmc_model
+from harness.interchange.llmc.tokenizer import write_llmc_tokenizer
 from harness.models.gpt2 import GPT2
 from tests.integration.golden import make_generate
 

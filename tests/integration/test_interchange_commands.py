@@ -5,8 +5,8 @@ import pytest
 
 from harness.cli import main
 from harness.interchange.initial_model import InitialModel
-from harness.interchange.llmc_model import write_llmc_model
-from harness.interchange.llmc_tokenizer import read_llmc_tokenizer
+from harness.interchange.llmc.model import write_llmc_model
+from harness.interchange.llmc.tokenizer import read_llmc_tokenizer
 from harness.interchange.opening import open_model
 from harness.models.gpt2 import GPT2
 from harness.models.kinds import tensor_shapes

@@ -7,7 +7,7 @@ from harness import checkpoint as checkpoints
 from harness import command_line
 from harness.cli import main
 from harness.interchange.initial_model import InitialModel
-from harness.interchange.llmc_model import write_llmc_model
+from harness.interchange.llmc.model import write_llmc_model
 from harness.interchange.model_folder import write_model_folder
 from harness.interchange.opening import open_model
 from harness.interchange.starting_model import starting_model

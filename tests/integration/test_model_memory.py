@@ -9,9 +9,9 @@ import pytest
 
 from harness.contract import core_ops
 from harness.device import HOST
-from harness.interchange.huggingface import write_huggingface
+from harness.interchange.huggingface.folder import write_huggingface
 from harness.interchange.initial_model import InitialModel
-from harness.interchange.llmc_model import write_llmc_model
+from harness.interchange.llmc.model import write_llmc_model
 from harness.interchange.model_folder import write_model_folder
 from harness.interchange.opening import open_model
 from harness.models.gpt2 import GPT2, build

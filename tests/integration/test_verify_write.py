@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from harness.errors import HarnessError
-from harness.interchange.llmc_model import LlmcModel
+from harness.interchange.llmc.model import LlmcModel
 from harness.models.kinds import KINDS, OF_THE_MODEL, kind_shapes, tensor_names
 from harness.verify import steps_check
 from harness.verify.commands import run_verify_write

@@ -8,7 +8,7 @@ import pytest
 import safetensors.numpy
 
 from harness.errors import HarnessError
-from harness.interchange.huggingface import HuggingFaceModel
+from harness.interchange.huggingface.folder import HuggingFaceModel
 from harness.models.gpt2 import GPT2
 
 LAYERS, HEADS, C, POSITIONS, V = 2, 2, 6, 5, 130

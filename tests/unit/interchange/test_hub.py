@@ -5,8 +5,8 @@ import sys
 import pytest
 
 from harness.errors import ConfigError, DataError, ResourceError
-from harness.interchange.hub import resolve_huggingface
-from harness.interchange.huggingface import HuggingFaceModel
+from harness.interchange.huggingface.folder import HuggingFaceModel
+from harness.interchange.huggingface.hub import resolve_huggingface
 from tests.unit.interchange import huggingface_by_hand as by_hand
 
 

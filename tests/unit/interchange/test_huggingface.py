@@ -8,7 +8,7 @@ import pytest
 
 from harness import tokenizers
 from harness.errors import CheckpointError, DataError, HarnessError, NumericsError
-from harness.interchange.huggingface import HuggingFaceModel
+from harness.interchange.huggingface.folder import HuggingFaceModel
 from harness.interchange.opening import open_model
 from tests.unit.interchange import huggingface_by_hand as by_hand
 from tests.unit.interchange.huggingface_by_hand import BFLOAT16, CONFIG, MODEL, C, V, refusal

@@ -6,7 +6,7 @@ import tracemalloc
 import pytest
 
 from harness.errors import CheckpointError
-from harness.interchange.huggingface import HuggingFaceModel
+from harness.interchange.huggingface.folder import HuggingFaceModel
 from tests.unit.interchange import huggingface_by_hand as by_hand
 from tests.unit.interchange.huggingface_by_hand import CONFIG, MODEL, C, refusal
 

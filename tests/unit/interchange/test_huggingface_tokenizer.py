@@ -9,8 +9,8 @@ import pytest
 
 from harness import tokenizers
 from harness.errors import CheckpointError, DataError
-from harness.interchange.huggingface import HuggingFaceModel
-from harness.interchange.huggingface_tokenizer import tokenizer_files
+from harness.interchange.huggingface.folder import HuggingFaceModel
+from harness.interchange.huggingface.tokenizer import tokenizer_files
 from harness.tokenizers.bpe import BpeTokenizer
 from tests.unit.interchange import huggingface_by_hand as by_hand
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from harness.errors import CheckpointError, DataError, HarnessError, NumericsError
-from harness.interchange import llmc_debug_state
-from harness.interchange.llmc_debug_state import (
+from harness.interchange.llmc import debug_state as llmc_debug_state
+from harness.interchange.llmc.debug_state import (
     LlmcDebugState,
     debug_state_bytes,
     write_debug_state,

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from harness.errors import CheckpointError, ConfigError, HarnessError, NumericsError, ResourceError
-from harness.interchange import llmc_file
-from harness.interchange.llmc_layout import Run
-from harness.interchange.llmc_model import LlmcModel, model_bytes, write_llmc_model
+from harness.interchange.llmc import file as llmc_file
+from harness.interchange.llmc.layout import Run
+from harness.interchange.llmc.model import LlmcModel, model_bytes, write_llmc_model
 from harness.models.gpt2 import GPT2
 from tests.unit.interchange import llmc_by_hand as by_hand
 from tests.unit.interchange.llmc_by_hand import GPT2_124M, MODEL, changed
@@ -81,7 +81,7 @@ def test_bfloat16_is_rounded_to_the_nearest_with_ties_to_even(tmp_path):
 
 def test_conversion_by_blocks_has_no_seams(write, tmp_path, monkeypatch):
     monkeypatch.setattr(llmc_file, "BLOCK_BYTES", 34)
-    monkeypatch.setattr("harness.interchange.llmc_model.BLOCK_BYTES", 34)
+    monkeypatch.setattr("harness.interchange.llmc.model.BLOCK_BYTES", 34)
     path = write(by_hand.model_file(KINDS, version=5))
     with LlmcModel(path) as source:
         write_llmc_model(tmp_path / "again.bin", source, "bfloat16")

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from harness.errors import CheckpointError, ConfigError, HarnessError, NumericsError
-from harness.interchange.llmc_model import LlmcModel
-from harness.interchange.llmc_optimizer import (
+from harness.interchange.llmc.checkpoint_set import checkpoint_set, newest_set, write_checkpoint_set
+from harness.interchange.llmc.model import LlmcModel
+from harness.interchange.llmc.optimizer import (
     LlmcOptimizerState,
     RankState,
     optimizer_state_bytes,
     write_optimizer_state,
 )
-from harness.interchange.llmc_set import checkpoint_set, newest_set, write_checkpoint_set
 from tests.unit.interchange import llmc_by_hand as by_hand
 from tests.unit.interchange.llmc_by_hand import GPT2_124M, MODEL, changed
 

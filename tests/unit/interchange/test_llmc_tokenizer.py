@@ -10,7 +10,7 @@ import pytest
 
 from harness import tokenizers
 from harness.errors import DataError, HarnessError
-from harness.interchange.llmc_tokenizer import (
+from harness.interchange.llmc.tokenizer import (
     LlmcTokenizer,
     pieces_of,
     read_llmc_tokenizer,

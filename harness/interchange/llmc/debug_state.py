@@ -15,17 +15,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from harness.interchange import llmc_header
 from harness.interchange.closable import Closable
-from harness.interchange.llmc_file import (
+from harness.interchange.llmc import header as llmc_header
+from harness.interchange.llmc.file import (
     BLOCK_BYTES,
     LlmcFile,
     finite_bytes,
     require_finite,
     write_llmc_file,
 )
-from harness.interchange.llmc_header import HEADER_BYTES
-from harness.interchange.llmc_layout import Run, clear_padding, largest
+from harness.interchange.llmc.header import HEADER_BYTES
+from harness.interchange.llmc.layout import Run, clear_padding, largest
 from harness.models.gpt2 import GPT2
 from harness.models.kinds import tensor_shapes
 from harness.tokenizers import check_token_ids

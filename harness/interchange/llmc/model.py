@@ -2,7 +2,7 @@
 
     slot 2      positions           slot 3      vocabulary V        slot 4      layers
     slot 5      heads               slot 6      channels C          slot 7      V padded to 128s
-    byte 1,024  the sixteen kinds, in the order of llmc_layout.py, all in one number format
+    byte 1,024  the sixteen kinds, in the order of layout.py, all in one number format
 
 The CUDA trainer's `model_%08d.bin` is the same. It can hold anything in the padding rows of the
 token embedding; they are read as zero here, and written as zero, because its own kernels rely on that.
@@ -15,17 +15,17 @@ import ml_dtypes
 import numpy as np
 
 from harness.errors import ConfigError, NumericsError
-from harness.interchange import llmc_header
 from harness.interchange.closable import Closable
-from harness.interchange.llmc_file import (
+from harness.interchange.llmc import header as llmc_header
+from harness.interchange.llmc.file import (
     BLOCK_BYTES,
     LlmcFile,
     finite_bytes,
     require_finite,
     write_llmc_file,
 )
-from harness.interchange.llmc_header import HEADER_BYTES
-from harness.interchange.llmc_layout import Run, clear_padding, largest
+from harness.interchange.llmc.header import HEADER_BYTES
+from harness.interchange.llmc.layout import Run, clear_padding, largest
 from harness.interchange.model_file import ModelFile
 from harness.models.gpt2 import GPT2, STANDARD_OPS
 from harness.models.kinds import tensor_shapes

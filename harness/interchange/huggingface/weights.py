@@ -14,8 +14,8 @@ import numpy as np
 from harness.checkpoint.json_file import read_json
 from harness.checkpoint.tensor_file import dtype_of
 from harness.errors import CheckpointError, shortened
-from harness.interchange import huggingface_names as names
-from harness.interchange.huggingface_config import invalid
+from harness.interchange.huggingface import names
+from harness.interchange.huggingface.config import invalid
 from harness.interchange.safetensors_file import SafetensorsFile
 from harness.models.gpt2 import GPT2
 

@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.errors import CheckpointError, DataError
-from harness.interchange import llmc_header
-from harness.interchange.llmc_file import LlmcFile, write_llmc_file, wrong_size
-from harness.interchange.llmc_header import HEADER_BYTES
+from harness.interchange.llmc import header as llmc_header
+from harness.interchange.llmc.file import LlmcFile, write_llmc_file, wrong_size
+from harness.interchange.llmc.header import HEADER_BYTES
 from harness.tokenizers import Tokenizer, check_token_ids, vocabulary_sha256
 from harness.tokenizers.bpe import END_OF_TEXT, BpeTokenizer
 from harness.tokenizers.byte_alphabet import printable

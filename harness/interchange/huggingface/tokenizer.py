@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.checkpoint.json_file import read_json
 from harness.errors import DataError
-from harness.interchange.huggingface_config import invalid
+from harness.interchange.huggingface.config import invalid
 from harness.tokenizers import Tokenizer, vocabulary_sha256
 from harness.tokenizers.bpe import BpeTokenizer
 from harness.tokenizers.byte_alphabet import in_bytes, printable

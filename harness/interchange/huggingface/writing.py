@@ -15,10 +15,10 @@ import numpy as np
 from harness.checkpoint.disk import write_file
 from harness.checkpoint.tensor_file import dtype_of
 from harness.errors import CheckpointError, ConfigError, NumericsError, ResourceError
-from harness.interchange import huggingface_names as names
-from harness.interchange.huggingface_config import CONFIG, config_of
-from harness.interchange.huggingface_tokenizer import tokenizer_files
-from harness.interchange.huggingface_weights import DTYPES, WEIGHTS
+from harness.interchange.huggingface import names
+from harness.interchange.huggingface.config import CONFIG, config_of
+from harness.interchange.huggingface.tokenizer import tokenizer_files
+from harness.interchange.huggingface.weights import DTYPES, WEIGHTS
 from harness.interchange.model_file import ModelFile
 from harness.interchange.safetensors_file import BLOCK_BYTES, write_safetensors
 from harness.models.gpt2 import GPT2
@@ -112,7 +112,9 @@ class _Writing:
 
 def _compare(stage: Path, folder: Path, digests: dict[str, bytes]) -> None:
     """Read the folder as anybody's and compare every tensor with what was to be written."""
-    from harness.interchange.huggingface import HuggingFaceModel  # which reads what this writes
+    from harness.interchange.huggingface.folder import (
+        HuggingFaceModel,  # which reads what this writes
+    )
 
     with HuggingFaceModel(stage) as written:
         V = written.model.vocab_size

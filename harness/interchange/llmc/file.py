@@ -1,6 +1,6 @@
 """Read numbers from llm.c's files against the size that they had, and write such files whole.
 
-Every kind begins with the header of llmc_header.py and has one possible size, which is checked before
+Every kind begins with the header of header.py and has one possible size, which is checked before
 anything is allocated: llm.c itself reads on into whatever follows, or stops short, and says nothing.
 """
 
@@ -13,9 +13,9 @@ import numpy as np
 
 from harness.checkpoint.disk import measure, open_regular, replacing, write_file
 from harness.errors import CheckpointError, NumericsError, ResourceError
-from harness.interchange import llmc_header
 from harness.interchange.closable import Closable
-from harness.interchange.llmc_header import HEADER_BYTES
+from harness.interchange.llmc import header as llmc_header
+from harness.interchange.llmc.header import HEADER_BYTES
 from harness.nonfinite import first_nonfinite
 
 # The largest temporary of a conversion; a system call of this size costs nothing.

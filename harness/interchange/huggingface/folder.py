@@ -1,12 +1,12 @@
 """Read a GPT-2 folder of Hugging Face's, and write one that transformers reads.
 
-    config.json                      the shape; huggingface_config.py
-    model.safetensors                the tensors by transformers' names; huggingface_names.py
-      or model.safetensors.index.json, and the several files it names; huggingface_weights.py
+    config.json                      the shape; config.py
+    model.safetensors                the tensors by transformers' names; names.py
+      or model.safetensors.index.json, and the several files it names; weights.py
     harness_tokenizer.json           the tokenizer's record, where we wrote the folder
-    vocab.json, tokenizer.json       whether another tokenizer is GPT-2's; huggingface_tokenizer.py
+    vocab.json, tokenizer.json       whether another tokenizer is GPT-2's; tokenizer.py
 
-Nothing here needs torch or transformers; writing is in huggingface_writing.py.
+Nothing here needs torch or transformers; writing is in writing.py.
 """
 
 from pathlib import Path
@@ -16,12 +16,12 @@ import numpy as np
 from harness import tokenizers
 from harness.checkpoint.json_file import read_json
 from harness.errors import CheckpointError, NumericsError
-from harness.interchange import huggingface_names as names
 from harness.interchange.closable import Closable
-from harness.interchange.huggingface_config import CONFIG, invalid, read_config
-from harness.interchange.huggingface_tokenizer import has_another_vocabulary
-from harness.interchange.huggingface_weights import Weights
-from harness.interchange.huggingface_writing import TOKENIZER, write_huggingface
+from harness.interchange.huggingface import names
+from harness.interchange.huggingface.config import CONFIG, invalid, read_config
+from harness.interchange.huggingface.tokenizer import has_another_vocabulary
+from harness.interchange.huggingface.weights import Weights
+from harness.interchange.huggingface.writing import TOKENIZER, write_huggingface
 from harness.models.gpt2 import GPT2
 from harness.models.kinds import tensor_shapes
 from harness.nonfinite import first_nonfinite

@@ -4,7 +4,7 @@
     slots 20, 22        uint64: the random state, and what it was before the last update
     slots 30, 32        uint64: shard and sample at which the loader stands
     m, v, master        the sixteen kinds each, float32; of ZeRO stage 1 this rank's part of them
-    the loader's order  where it shuffles: llmc_shuffle.py
+    the loader's order  where it shuffles: shuffle.py
 
 Several ranks without ZeRO each write all of m and v, the same numbers. Which it is follows from the
 size. No setting of the optimizer is stored. Where there are master weights, llm.c makes the model
@@ -19,18 +19,19 @@ from pathlib import Path
 import numpy as np
 
 from harness.errors import CheckpointError
-from harness.interchange import llmc_header, llmc_shuffle
 from harness.interchange.closable import Closable
-from harness.interchange.llmc_file import (
+from harness.interchange.llmc import header as llmc_header
+from harness.interchange.llmc import shuffle as llmc_shuffle
+from harness.interchange.llmc.file import (
     LlmcFile,
     finite_bytes,
     require_finite,
     write_llmc_file,
     wrong_size,
 )
-from harness.interchange.llmc_header import HEADER_BYTES
-from harness.interchange.llmc_layout import Run, clear_padding, largest, shared_run
-from harness.interchange.llmc_shuffle import Shuffle
+from harness.interchange.llmc.header import HEADER_BYTES
+from harness.interchange.llmc.layout import Run, clear_padding, largest, shared_run
+from harness.interchange.llmc.shuffle import Shuffle
 from harness.models.gpt2 import GPT2
 from harness.models.kinds import tensor_shapes
 

@@ -15,14 +15,14 @@ import numpy as np
 from harness.checkpoint.layout import SUFFIX
 from harness.errors import CheckpointError, ConfigError, NumericsError
 from harness.interchange.checkpoint_model import CheckpointModel, newest_checkpoint
-from harness.interchange.llmc_model import LlmcModel
-from harness.interchange.llmc_optimizer import FLOAT32, LlmcOptimizerState
-from harness.interchange.llmc_set import (
+from harness.interchange.llmc.checkpoint_set import (
     CheckpointSet,
     done_path,
     newest_set,
     write_checkpoint_set,
 )
+from harness.interchange.llmc.model import LlmcModel
+from harness.interchange.llmc.optimizer import FLOAT32, LlmcOptimizerState
 from harness.interchange.model_folder import already_there
 from harness.interchange.safetensors_file import SafetensorsFile
 from harness.models.kinds import tensor_shapes

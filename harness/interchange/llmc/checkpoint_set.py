@@ -1,7 +1,7 @@
 """What llm.c's CUDA trainer leaves of a step: model, a state of each rank, and an empty file last.
 
-    model_00000400.bin          llmc_model.py
-    state_00000400_00000.bin    llmc_optimizer.py; one for each rank
+    model_00000400.bin          model.py
+    state_00000400_00000.bin    optimizer.py; one for each rank
     DONE_00000400               the set is whole
 
 A set without its DONE file is of a trainer that was stopped while it wrote.
@@ -16,10 +16,10 @@ import numpy as np
 
 from harness.checkpoint.disk import sync_folder
 from harness.errors import CheckpointError, ResourceError
-from harness.interchange import llmc_header
-from harness.interchange.llmc_file import LlmcFile, write_llmc_file
-from harness.interchange.llmc_model import write_llmc_model
-from harness.interchange.llmc_optimizer import USED, VERSION, RankState, write_optimizer_state
+from harness.interchange.llmc import header as llmc_header
+from harness.interchange.llmc.file import LlmcFile, write_llmc_file
+from harness.interchange.llmc.model import write_llmc_model
+from harness.interchange.llmc.optimizer import USED, VERSION, RankState, write_optimizer_state
 from harness.interchange.model_file import ModelFile
 
 _DONE = re.compile(r"DONE_(\d{8,10})", re.ASCII)
