@@ -16,6 +16,7 @@ Source: peft 0.21, LoraConfig and get_peft_model_state_dict.
 import itertools
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,11 +119,15 @@ def load_peft(folder: Path, model: GPT2) -> tuple[Lora, dict[str, np.ndarray]]:
     Raises CheckpointError for a file that is damaged, does not fit the model, or is not plain LoRA;
     NumericsError where a value is not finite.
     """
-    if not folder.is_dir():
+    if not os.path.lexists(folder / ADAPTER_CONFIG) and not os.path.lexists(
+        folder / ADAPTER_WEIGHTS
+    ):
+        of_a_run = folder / "adapter"
         raise CheckpointError(
             f"there is no adapter at {folder}",
             slug="adapter-missing",
             expected=f"a folder with {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}",
+            do=f"{of_a_run}   the one that the run trained" if of_a_run.is_dir() else None,
         )
     path = folder / ADAPTER_WEIGHTS
     config = read_config(folder / ADAPTER_CONFIG)

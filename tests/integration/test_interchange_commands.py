@@ -101,6 +101,11 @@ def test_a_trained_tokenizer_comes_back_from_llmc_and_can_encode(train, workplac
         assert list(after.tokenizer.encode(text)) == list(before.tokenizer.encode(text))
 
 
+def test_a_run_in_the_place_of_its_adapter_is_told_where_that_is(tuned, base, capfd):
+    assert main(["adapter", "merge", base, str(tuned), "new"]) == 4
+    assert f"{tuned / 'adapter'}   the one that the run trained" in capfd.readouterr().err
+
+
 def test_an_adapter_is_never_added_twice(tuned, train, capfd):
     adapter = str(tuned / "adapter")
     assert main(["adapter", "merge", str(tuned), adapter, "twice"]) == 2
@@ -123,7 +128,7 @@ def test_an_adapter_is_never_added_twice(tuned, train, capfd):
         (["export", "peft", "base.bin", "new", "--dtype", "float32"], 2, "export-option"),
         (["export", "hf", "nowhere", "new"], 4, "model-missing"),
         (["export", "hf", "auto", "new"], 4, "no-run-to-take-a-model-from"),
-        (["adapter", "merge", "base.bin", "taken", "new"], 4, "adapter"),
+        (["adapter", "merge", "base.bin", "taken", "new"], 4, "adapter-missing"),
     ],
 )
 def test_what_cannot_be_done_is_named_and_nothing_is_touched(
