@@ -14,9 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.errors import DataError
-from harness.tokenizers import utf8
 from harness.tokenizers.byte_alphabet import in_bytes, printable
-from harness.tokenizers.tiktoken_calls import call
+from harness.tokenizers.tiktoken_calls import encode_ordinary
 from harness.tokenizers.token_ids import check_token_ids
 from harness.tokenizers.tokenizer import TokenIds, vocabulary_sha256
 
@@ -74,9 +73,9 @@ class BpeTokenizer:
 
     def encode(self, text: str | bytes, where: str | None = None) -> npt.NDArray[np.int32]:
         """Ordinary encoding: <|endoftext|> in a text is its characters, not the last id."""
-        text = utf8.checked(text, where)
-        ids = call(
-            lambda: self.encoding.encode_ordinary(text),
+        return encode_ordinary(
+            self.encoding,
+            text,
             lambda found: DataError(
                 "tiktoken could not encode a text",
                 slug="bpe-encode-failed",
@@ -84,8 +83,8 @@ class BpeTokenizer:
                 found=found,
                 do="look for very long runs of one character, or data.tokenizer=bytes",
             ),
+            where,
         )
-        return np.asarray(ids, dtype=np.int32)
 
     def decode(self, ids: TokenIds) -> str:
         tokens: list[int] = check_token_ids(ids, self.vocab_size).ravel().tolist()

@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.errors import DataError
-from harness.tokenizers import utf8
-from harness.tokenizers.tiktoken_calls import call
+from harness.tokenizers.tiktoken_calls import call, encode_ordinary
 from harness.tokenizers.token_ids import check_token_ids
 from harness.tokenizers.tokenizer import TokenIds
 
@@ -33,10 +32,9 @@ class Gpt2Tokenizer:
 
     def encode(self, text: str | bytes, where: str | None = None) -> npt.NDArray[np.int32]:
         """Ordinary encoding: <|endoftext|> in a text is its 13 characters, not id 50256."""
-        text = utf8.checked(text, where)
-        encoding = _encoding()
-        ids = call(
-            lambda: encoding.encode_ordinary(text),
+        return encode_ordinary(
+            _encoding(),
+            text,
             lambda found: DataError(
                 "tiktoken could not encode a text",
                 slug="gpt2-encode-failed",
@@ -44,8 +42,8 @@ class Gpt2Tokenizer:
                 found=found,
                 do="look for very long runs of one character, or data.tokenizer=bytes",
             ),
+            where,
         )
-        return np.asarray(ids, dtype=np.int32)
 
     def decode(self, ids: TokenIds) -> str:
         tokens: list[int] = check_token_ids(ids, self.vocab_size).ravel().tolist()

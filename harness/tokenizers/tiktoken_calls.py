@@ -1,9 +1,13 @@
 """Call tiktoken so that its panics, too, are errors with a remedy."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from harness.errors import DataError
+from harness.tokenizers import utf8
 
 Result = TypeVar("Result")
 
@@ -18,3 +22,11 @@ def call(function: Callable[[], Result], explain: Callable[[str], DataError]) ->
     except BaseException as error:
         text = f"{type(error).__name__}: {error}"
         raise explain(text if len(text) <= 200 else text[:200] + " ...") from error
+
+
+def encode_ordinary(
+    encoding: Any, text: str | bytes, explain: Callable[[str], DataError], where: str | None
+) -> npt.NDArray[np.int32]:
+    """The ids of text, in which the names of special tokens are only characters."""
+    checked = utf8.checked(text, where)
+    return np.asarray(call(lambda: encoding.encode_ordinary(checked), explain), dtype=np.int32)
