@@ -74,7 +74,7 @@ class BpeTokenizer:
     def encode(self, text: str | bytes, where: str | None = None) -> npt.NDArray[np.int32]:
         """Ordinary encoding: <|endoftext|> in a text is its characters, not the last id."""
         return encode_ordinary(
-            self.encoding,
+            lambda: self.encoding,
             text,
             lambda found: DataError(
                 "tiktoken could not encode a text",

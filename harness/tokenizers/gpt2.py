@@ -33,7 +33,7 @@ class Gpt2Tokenizer:
     def encode(self, text: str | bytes, where: str | None = None) -> npt.NDArray[np.int32]:
         """Ordinary encoding: <|endoftext|> in a text is its 13 characters, not id 50256."""
         return encode_ordinary(
-            _encoding(),
+            _encoding,
             text,
             lambda found: DataError(
                 "tiktoken could not encode a text",

@@ -25,8 +25,15 @@ def call(function: Callable[[], Result], explain: Callable[[str], DataError]) ->
 
 
 def encode_ordinary(
-    encoding: Any, text: str | bytes, explain: Callable[[str], DataError], where: str | None
+    encoding: Callable[[], Any],
+    text: str | bytes,
+    explain: Callable[[str], DataError],
+    where: str | None,
 ) -> npt.NDArray[np.int32]:
-    """The ids of text, in which the names of special tokens are only characters."""
+    """The ids of text, in which the names of special tokens are only characters.
+
+    encoding: asked for only once the text is known to be one; it may need files.
+    """
     checked = utf8.checked(text, where)
-    return np.asarray(call(lambda: encoding.encode_ordinary(checked), explain), dtype=np.int32)
+    made = encoding()
+    return np.asarray(call(lambda: made.encode_ordinary(checked), explain), dtype=np.int32)
