@@ -28,6 +28,8 @@ AT_LEAST = {
     **dict.fromkeys(("steps", "batch_size", "gradient_accumulation", "sequence_length"), 1),
     **dict.fromkeys(("log_every", "keep_checkpoints", "validation_batches"), 1),
     "final_validation_batches": 1,
+    "threads": 1,
+    "scratch_mib": 1,
     **dict.fromkeys(("seed", "validate_every", "checkpoint_every"), 0),
     **dict.fromkeys(("model.vocab_size", "sample.top_k"), 1),
     **dict.fromkeys(("sample.every", "sample.length", "sample.temperature"), 0),
@@ -46,6 +48,8 @@ WORDS = {
     "loss_gradient": ("mean", "sum"),
     "on_nonfinite": ("stop", "skip"),
     "transfer": ("refuse", "allow"),
+    "recompute": ("none", "gelu", "block"),
+    "blas_kernel": ("environment", "library"),
     "adapter.name": ("none", "lora"),
 }
 OF_A_RUN = Bounds(AT_LEAST, MORE_THAN_0, BELOW, words=WORDS)

@@ -116,6 +116,10 @@ class RunConfig:
     optimizer_from: str | None = None
     precision: str = "fp32"
     transfer: str = "refuse"
+    threads: int | None = None
+    blas_kernel: str = "environment"
+    recompute: str = "none"
+    scratch_mib: int = 64
     wrappers: list[str] = field(default_factory=list)
     seed: int = 0
     steps: int = 1000
@@ -207,6 +211,8 @@ def trainer_settings(run: RunConfig, model: GPT2) -> TrainerSettings:
         clip_norm=run.clip_norm,
         loss_gradient=run.loss_gradient,
         transfer=run.transfer,
+        recompute=run.recompute,
+        scratch_bytes=run.scratch_mib * 2**20,
         on_nonfinite=run.on_nonfinite,
         wrappers=tuple(run.wrappers),
         seed=run.seed,

@@ -4,7 +4,7 @@ The hooks below are implemented once by the core for `host` (NumPy memory), and 
 other device. One arena is taken per device; every tensor of the plan is a view of it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -56,6 +56,32 @@ def capture(calls: Sequence[Callable[[], None]]) -> Callable[[], None] | None:
 
 
 @hookspec
+def set_threads(count: int) -> None:
+    """Compute with this many threads from now on. Called once, before the first step."""
+
+
+@hookspec
+def describe_libraries() -> str:
+    """What the backend computes with, for the run's header: libraries, kernel type, threads."""
+
+
+@hookspec
+def scratch_bytes(op: str, dims: Mapping[str, int], most: int) -> int:
+    """Bytes of memory that a half-op needs in between, at these sizes; the plan places them.
+
+    op: the hook's name. dims: letter -> size. most: what an op that can work in pieces should keep to.
+    """
+
+
+@hookspec
+def lend_scratch(memory: Any) -> None:
+    """Use this memory for what is needed in between, until the next call; None: memory of your own.
+
+    memory: of the device, as `empty` gives it; of at least scratch_bytes for the call that follows.
+    """
+
+
+@hookspec
 def wrap_op(op: str, backend: str, call: Callable[..., None]) -> Callable[..., None] | None:
     """Replace a half-op's function as it is bound, or None to leave it.
 
@@ -65,7 +91,15 @@ def wrap_op(op: str, backend: str, call: Callable[..., None]) -> Callable[..., N
 
 
 REQUIRED = ("empty", "view", "from_host", "to_host", "zero", "synchronize")
-OPTIONAL = ("adapt", "capture", "wrap_op")
+OPTIONAL = (
+    "adapt",
+    "capture",
+    "set_threads",
+    "describe_libraries",
+    "scratch_bytes",
+    "lend_scratch",
+    "wrap_op",
+)
 HOOKS = REQUIRED + OPTIONAL
 
 

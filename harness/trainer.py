@@ -39,6 +39,8 @@ class TrainerSettings:
     clip_norm: the largest global norm of the gradient; None computes no norm at all, and a
         non-finite gradient is then only seen in the next loss.
     on_nonfinite: `stop` before the update, or `skip` it.
+    recompute: which activations are computed again in the backward: `none`, `gelu` or `block`.
+    scratch_bytes: the most that an op takes in between, where it can work in pieces.
     adapter: what is trained in the place of the model's own weights, which are then frozen.
     """
 
@@ -52,6 +54,8 @@ class TrainerSettings:
     clip_norm: float | None = 1.0
     loss_gradient: str = "mean"
     transfer: str = "refuse"
+    recompute: str = "none"
+    scratch_bytes: int = 64 << 20
     on_nonfinite: str = "stop"
     wrappers: tuple[str, ...] = ()
     seed: int = 0
