@@ -1,0 +1,66 @@
+"""Compile a function once, and keep the machine code on disk for the next process.
+
+`kernel` runs its `prange` loops on all threads, `helper` is called from kernels and inlined.
+
+Numba's cache looks at the file of a function and not at the files of what it calls, so an edit of a
+helper would leave old machine code in use. Here the cache has a folder for each state of the helpers'
+files. NUMBA_CACHE_DIR is respected, as the folder around these.
+"""
+
+import hashlib
+import os
+from functools import cache
+from pathlib import Path
+
+import numba
+from numba import njit
+
+FAST = {"contract", "nsz", "reassoc"}
+"""What the compiler may change: sums in vector order, fused multiply-add. NaN and infinity stay data."""
+
+EXACT = {"contract", "nsz"}
+"""For what reordering would break: the splitting of a number into parts."""
+
+HERE = Path(__file__).parent
+
+
+def kernel(function):
+    """A function whose `prange` loops run on all threads, without the GIL; kept on disk."""
+    dispatcher = njit(parallel=True, nogil=True, error_model="numpy", fastmath=FAST)(function)
+    before = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(cache_folder())
+    try:
+        dispatcher.enable_caching()
+    except (OSError, RuntimeError):
+        pass  # nowhere to write: compiled anew in each process
+    finally:
+        numba.config.CACHE_DIR = before
+    return dispatcher
+
+
+def helper(function):
+    """A function that kernels call, and that is compiled into them."""
+    return njit(nogil=True, error_model="numpy", fastmath=FAST)(function)
+
+
+def exact(function):
+    """A helper whose sums are taken in the order in which they are written."""
+    return njit(nogil=True, error_model="numpy", fastmath=EXACT)(function)
+
+
+@cache
+def cache_folder():
+    """Where the machine code lies: one folder for each state of the helpers."""
+    digest = hashlib.sha256()
+    for file in sorted(HERE.glob("_*.py")):
+        digest.update(file.read_bytes())
+    return _base() / f"kernels-{digest.hexdigest()[:12]}"
+
+
+def _base():
+    if os.environ.get("NUMBA_CACHE_DIR"):
+        return Path(os.environ["NUMBA_CACHE_DIR"])
+    beside = HERE / "__pycache__"
+    if os.access(beside if beside.is_dir() else HERE, os.W_OK):
+        return beside
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "gpt2-harness"

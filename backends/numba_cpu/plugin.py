@@ -1,0 +1,37 @@
+# ruff: noqa: F401 - what is imported here is what the backend has.
+"""The table of contents: every half-op of the backend `numba`, and what its buffers are."""
+
+from backends.numba_cpu import _scratch, _threads
+from backends.numba_cpu._narrow import as_bits
+from backends.numba_cpu.matmul import matmul_backward, matmul_forward
+from harness import hookimpl
+
+device = "host"
+arrays = "numpy"
+# bf16 is how numbers are stored: every op takes them up to float32, and rounds when it writes.
+computes = {"fp32": "f32", "bf16": "f32"}
+
+
+@hookimpl
+def adapt(buffer):
+    return as_bits(buffer)
+
+
+@hookimpl
+def set_threads(count):
+    _threads.use_threads(count)
+
+
+@hookimpl
+def describe_libraries():
+    return _threads.libraries()
+
+
+@hookimpl
+def scratch_bytes(op, dims, most):
+    return _scratch.needed(op, dims, most)
+
+
+@hookimpl
+def lend_scratch(memory):
+    _scratch.lend(memory)
