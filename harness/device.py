@@ -66,6 +66,11 @@ def describe_libraries() -> str:
 
 
 @hookspec
+def compile_seconds() -> float:
+    """Seconds that this process has spent compiling kernels so far; none for what was kept on disk."""
+
+
+@hookspec
 def scratch_bytes(op: str, dims: Mapping[str, int], most: int) -> int:
     """Bytes of memory that a half-op needs in between, at these sizes; the plan places them.
 
@@ -96,6 +101,7 @@ OPTIONAL = (
     "capture",
     "set_threads",
     "describe_libraries",
+    "compile_seconds",
     "scratch_bytes",
     "lend_scratch",
     "wrap_op",

@@ -3,9 +3,9 @@
     x = k ln 2 + r,  |r| <= ln 2 / 2        exp(x) = 2^k · exp(r)
 
 k ln 2 is subtracted in two parts, the first exact in float32. exp(r) is the Taylor sum to r^7, whose
-error is below half a unit in the last place; all of it within two. Infinity, NaN and overflow come out as
-they should; below 2^-126 the result is 0. Source: Cody and Waite 1980, chapter 6.
-Of a GELU of (256, 3072) it takes 0.7 ms on one core, where calls of libm's exp take 2.5.
+error is below half a unit in the last place; all of it within two. Infinity, NaN and overflow come out
+as they should; below 2^-126 the result is 0. Source: Cody and Waite 1980, chapter 6.
+A GELU of (256, 3072) takes 0.7 ms on one core with it, and 2.5 with calls of libm's exp.
 """
 
 import numpy as np

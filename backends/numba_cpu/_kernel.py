@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numba
 from numba import njit
+from numba.core import event
 
 FAST = {"contract", "nsz", "reassoc"}
 """What the compiler may change: sums in vector order, fused multiply-add. NaN and infinity stay data."""
@@ -64,3 +65,12 @@ def _base():
     if os.access(beside if beside.is_dir() else HERE, os.W_OK):
         return beside
     return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "gpt2-harness"
+
+
+_clock = event.TimingListener()
+event.register("numba:compile", _clock)
+
+
+def compile_seconds():
+    """Seconds spent compiling in this process; what came from disk took none."""
+    return _clock.duration if _clock.done else 0.0

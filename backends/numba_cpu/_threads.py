@@ -4,6 +4,8 @@ After a product the threads of a BLAS wait for the next one by spinning, for mil
 that the kernel after it would use. A BLAS that runs one thread a call never does.
 """
 
+from contextlib import suppress
+
 import numba
 import scipy.linalg.cython_blas  # noqa: F401 - loads the library that is held to one thread
 from threadpoolctl import ThreadpoolController
@@ -24,10 +26,8 @@ def use_threads(count):
 def libraries():
     """Numba, its threading layer and threads; the BLAS it calls, and that library's kernel type."""
     layer = numba.config.THREADING_LAYER
-    try:
+    with suppress(ValueError):  # the layer is chosen when the first kernel runs
         layer = numba.threading_layer()
-    except ValueError:
-        pass  # chosen when the first kernel runs
     lines = [f"Numba {numba.__version__}: {numba.get_num_threads()} threads ({layer})"]
     for library in _scipy_blas():
         info = library.info()

@@ -61,11 +61,12 @@ def sum_rows(out_C, x_NC, beta, tasks):
     N, C = x_NC.shape
     for task in prange(tasks):
         start, stop = coarse_part(C, tasks, task)
-        if beta == 0:
-            out_C[start:stop] = 0
+        sum_W, x_NW = out_C[start:stop], x_NC[:, start:stop]
+        if beta == REPLACE:
+            sum_W[:] = 0
         for n in range(N):
-            for c in range(start, stop):
-                out_C[c] += wide(x_NC[n, c])
+            for c in range(sum_W.size):
+                sum_W[c] += wide(x_NW[n, c])
 
 
 @takes("matmul_forward", "matmul_backward")

@@ -1,9 +1,12 @@
 # ruff: noqa: F401 - what is imported here is what the backend has.
 """The table of contents: every half-op of the backend `numba`, and what its buffers are."""
 
-from backends.numba_cpu import _scratch, _threads
+from backends.numba_cpu import _kernel, _scratch, _threads
 from backends.numba_cpu._narrow import as_bits
+from backends.numba_cpu.adamw import adamw
 from backends.numba_cpu.matmul import matmul_backward, matmul_forward
+from backends.numba_cpu.sgd import sgd
+from backends.numba_cpu.squared_norm import squared_norm
 from harness import hookimpl
 
 device = "host"
@@ -25,6 +28,11 @@ def set_threads(count):
 @hookimpl
 def describe_libraries():
     return _threads.libraries()
+
+
+@hookimpl
+def compile_seconds():
+    return _kernel.compile_seconds()
 
 
 @hookimpl

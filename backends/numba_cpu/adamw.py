@@ -1,0 +1,103 @@
+"""m = beta1 m + (1 - beta1) g        v = beta2 v + (1 - beta2) g²        g = clip · grad
+
+    param = param - lr · (m / c1 / (sqrt(v / c2) + eps) + weight_decay · param)
+
+One pass over the flat arena: four numbers in, three out, 28 bytes a parameter, which memory bounds. The
+factors are formed in Python's floats, which are double, and the corrections moved into them:
+m / c1 / (sqrt(v / c2) + eps) = (sqrt(c2) / c1) · m / (sqrt(v) + eps sqrt(c2)).
+"""
+
+import math
+
+import numpy as np
+from numba import prange
+
+from backends.numba_cpu._kernel import helper, kernel
+from backends.numba_cpu._narrow import narrow, wide
+from backends.numba_cpu._threads import threads
+from backends.numba_cpu._tiles import coarse_part
+from harness import hookimpl
+
+
+@hookimpl
+def adamw(
+    param_P,
+    m_P,
+    v_P,
+    grad_P,
+    lr_1,
+    correction_2,
+    clip_1,
+    beta1,
+    beta2,
+    eps,
+    weight_decay,
+):
+    lr, clip = float(lr_1[0]), float(clip_1[0])
+    c1, root_c2 = float(correction_2[0]), math.sqrt(correction_2[1])
+    factors = (
+        beta1,
+        (1 - beta1) * clip,
+        beta2,
+        (1 - beta2) * clip * clip,
+        eps * root_c2,
+        lr * root_c2 / c1,
+        1 - lr * weight_decay,
+    )
+    _update(param_P, m_P, v_P, grad_P, *(np.float32(f) for f in factors), threads())
+
+
+@kernel
+def _update(
+    param_P,
+    m_P,
+    v_P,
+    grad_P,
+    keep_m,
+    take_g,
+    keep_v,
+    take_g2,
+    least,
+    step,
+    keep_param,
+    tasks,
+):
+    for task in prange(tasks):
+        start, stop = coarse_part(param_P.size, tasks, task)
+        _update_run(
+            param_P[start:stop],
+            m_P[start:stop],
+            v_P[start:stop],
+            grad_P[start:stop],
+            keep_m,
+            take_g,
+            keep_v,
+            take_g2,
+            least,
+            step,
+            keep_param,
+        )
+
+
+@helper
+def _update_run(
+    param_P,
+    m_P,
+    v_P,
+    grad_P,
+    keep_m,
+    take_g,
+    keep_v,
+    take_g2,
+    least,
+    step,
+    keep_param,
+):
+    for p in range(param_P.size):
+        g = wide(grad_P[p])
+        m = keep_m * wide(m_P[p]) + take_g * g
+        v = keep_v * wide(v_P[p]) + take_g2 * (g * g)
+        param = keep_param * wide(param_P[p]) - step * m / (np.sqrt(v) + least)
+        m_P[p] = narrow(m_P, m)
+        v_P[p] = narrow(v_P, v)
+        param_P[p] = narrow(param_P, param)
