@@ -5,6 +5,7 @@ that the kernel after it would use. A BLAS that runs one thread a call never doe
 """
 
 from contextlib import suppress
+from pathlib import Path
 
 import numba
 import scipy.linalg.cython_blas  # noqa: F401 - loads the library that is held to one thread
@@ -39,9 +40,13 @@ def libraries():
 
 
 def _scipy_blas():
-    """SciPy's BLAS, where it is a library that can be told; on macOS it may be the system's."""
-    controllers = ThreadpoolController().lib_controllers
-    return [c for c in controllers if c.user_api == "blas" and "scipy" in c.filepath]
+    """The BLAS that SciPy calls: its own, or where it brings none the one that it shares with NumPy.
+
+    On macOS that may be the system's, which cannot be told.
+    """
+    found = [c for c in ThreadpoolController().lib_controllers if c.user_api == "blas"]
+    own = [c for c in found if "scipy" in Path(c.filepath).parent.as_posix()]
+    return own or found
 
 
 use_threads(numba.get_num_threads())
