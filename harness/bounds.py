@@ -11,6 +11,7 @@ from harness.config import RunConfig, adapter_of
 from harness.contract.table import nearest
 from harness.errors import ConfigError
 from harness.models.gpt2 import SIZES
+from harness.threads import MOST_THREADS
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ BELOW = {
     "optimizer.beta2": 1,
     "optimizer.momentum": 1,
 }
+AT_MOST = {"threads": MOST_THREADS}
 WORDS = {
     "loss_gradient": ("mean", "sum"),
     "on_nonfinite": ("stop", "skip"),
@@ -52,7 +54,7 @@ WORDS = {
     "blas_kernel": ("environment", "library"),
     "adapter.name": ("none", "lora"),
 }
-OF_A_RUN = Bounds(AT_LEAST, MORE_THAN_0, BELOW, words=WORDS)
+OF_A_RUN = Bounds(AT_LEAST, MORE_THAN_0, BELOW, AT_MOST, WORDS)
 SHAPE_OF_THE_MODEL = ("model", *(f"model.{key}" for key in (*SIZES, "init")))
 
 

@@ -11,6 +11,7 @@ harness adapter merge|unmerge ...      what fine-tuning added: into the weights,
 harness verify MODEL STATE [...]       a backend against llm.c's debug state; `verify write` makes one
 harness data prepare|inspect ...       text into token files; what a token file holds
 harness config check [key=value ...]   a command line, checked and not run
+harness doctor                         how this machine stands: libraries, threads, backends
 """
 
 import argparse
@@ -96,6 +97,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("action", choices=["check"])
     command.add_argument("overrides", nargs="*", metavar="key=value")
     command.set_defaults(run=_config)
+
+    command = commands.add_parser("doctor", help="how this machine stands, and what to do about it")
+    command.add_argument("--json", action="store_true", help="the same, for programs")
+    command.set_defaults(run=_doctor)
 
     command = commands.add_parser("check", help="conformance of a backend, file, op or half")
     command.add_argument("target", metavar="NAME_OR_FILE[::op]")
@@ -207,6 +212,12 @@ def _config(arguments: argparse.Namespace) -> int:
     (config,) = command_line.check(arguments.overrides)
     print(config_text(config), end="")
     return 0
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from harness.doctor import run_doctor
+
+    return run_doctor(as_json=arguments.json)
 
 
 def _check(arguments: argparse.Namespace) -> int:

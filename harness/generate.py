@@ -30,10 +30,14 @@ Keys and their values (change one with key=value); ops.NAME=BACKEND chooses a ba
 """
 
 
-def main() -> int:
-    """Check the command line, then generate. Returns the exit code; errors have their one shape."""
+def main(*, is_command: bool = False) -> int:
+    """Check the command line, then generate. Returns the exit code; errors have their one shape.
+
+    is_command: this process is `python -m harness.generate`, which blas_kernel=library may start again.
+    """
     from harness import __version__
     from harness.generation.settings import read_arguments
+    from harness.start_again import start_again_if_asked
     from harness.train import report
 
     try:
@@ -44,6 +48,7 @@ def main() -> int:
         if flags:
             print(help_text())
             return 0
+        start_again_if_asked([config.blas_kernel], is_command=is_command)
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")  # a terminal that does not know a character
         return execute(config)
@@ -61,6 +66,7 @@ def main() -> int:
 
 def execute(config: "GenerateConfig") -> int:
     """Generate what a checked configuration asks for. Returns the exit code; raises HarnessError."""
+    from harness.computed_with import computed_with
     from harness.generation.answers import Answers
     from harness.generation.generator import Generator
     from harness.generation.prompting import Prompting, check_name
@@ -70,6 +76,7 @@ def execute(config: "GenerateConfig") -> int:
     from harness.interchange.newest_run import chosen_model
     from harness.interchange.opening import open_model
     from harness.resume import shown
+    from harness.threads import using_threads
 
     # What is cheap to check is checked first: weights may take a while.
     texts = [] if config.is_interactive else prompts_of(config)
@@ -86,10 +93,13 @@ def execute(config: "GenerateConfig") -> int:
         rows = config.samples * max(1, len(prompts))
         generator = Generator(config, source, prompting, rows, longest, say)
     answers = Answers(generator, results, say)
-    try:
-        return answers.converse() if config.is_interactive else answers.to_prompts(prompts)
-    finally:
-        say(generator.spent.line())
+    with using_threads(config.threads, generator.backends) as threads:
+        for line in computed_with(threads, generator.backends, config.blas_kernel).lines(width=11):
+            say(line)
+        try:
+            return answers.converse() if config.is_interactive else answers.to_prompts(prompts)
+        finally:
+            say(generator.spent.line())
 
 
 def help_text() -> str:
@@ -116,4 +126,4 @@ def _out_of_memory(error: MemoryError) -> ResourceError:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(is_command=True))

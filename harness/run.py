@@ -4,12 +4,14 @@ import dataclasses
 import os
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from harness import checkpoint, resume, run_folder
+from harness.computed_with import computed_with
 from harness.config import (
     RunConfig,
     adapter_of,
@@ -33,6 +35,7 @@ from harness.resume import shown
 from harness.run_lock import locked
 from harness.sampling import Sampling, stream
 from harness.signals import StopRequest
+from harness.threads import using_threads
 from harness.trainer import StepResult, Trainer
 
 
@@ -61,7 +64,10 @@ def load_data(run: RunConfig) -> Dataset:
 
 
 class Run:
-    """A run: its folder, trainer and data. `execute` trains and returns an exit code."""
+    """A run: its folder, trainer and data. `execute` trains and returns an exit code.
+
+    The threads of this process are set when it is made, and are what they were when `execute` is done.
+    """
 
     def __init__(self, config: RunConfig) -> None:
         with starting_model(config) as (config, source):
@@ -83,20 +89,29 @@ class Run:
         self.step = 0
         self._fingerprint = resume.fingerprint(config, self.model, self.data.sha256)
         self._prompt = self._encoded_prompt()
-        # What validation and samples need is taken now: not enough memory is an error of the start.
+        self._peak_flops_per_s = _peak_flops_per_s(self.trainer)
         self._validation = self._validation_sequences()
         self._validator = self._sampler = None
         self._validated_tokens = 0
-        if self._validation:
-            self._validator = self.trainer.another(self._validation_batch, self.T)
-        if self._prompt:
-            self._sampler = self._new_sampler()
-        self._peak_flops_per_s = _peak_flops_per_s(self.trainer)
+        backends = self.trainer.dispatch.backends
+        with ExitStack() as until_the_end:
+            threads = until_the_end.enter_context(using_threads(config.threads, backends))
+            self._computed_with = computed_with(threads, backends, config.blas_kernel)
+            # What these need is taken now: not enough memory is an error of the start.
+            if self._validation:
+                self._validator = self.trainer.another(self._validation_batch, self.T)
+            if self._prompt:
+                self._sampler = self._new_sampler()
+            self._until_the_end = until_the_end.pop_all()
 
     # -- the loop -----------------------------------------------------------------------------
 
     def execute(self) -> int:
         """Train to the last step, or to the step in which a signal arrives. Returns the exit code."""
+        with self._until_the_end:
+            return self._execute()
+
+    def _execute(self) -> int:
         found, self._ignored = resume.find(self.config)
         if found:
             resume.check_fits(found, self._fingerprint)
@@ -110,7 +125,10 @@ class Run:
             self._describe()
             if found:
                 self._resume(found)
-            elif self.config.validate_at_start:
+            # Of each start, because a run may go on elsewhere.
+            record = self._computed_with.record()
+            self.metrics.write({"kind": "start", "step": self.step, **record})
+            if self.config.validate_at_start and not found:
                 self._validate(self.config.validation_batches)
             started, first = time.perf_counter(), self.step
             while self.step < self.config.steps and self.stop.signal is None:
@@ -212,6 +230,8 @@ class Run:
             f"{self.T} tokens, {self.trainer.settings.precision.policy}"
         )
         say(f"backends  {backends}; fused ops expanded: {expanded}")
+        for line in self._computed_with.lines():
+            say(line)
         for step in plan.copies:
             say(f"copy      {step.views[0].version} -> {step.views[1].version.device}")
         say(f"memory    {memory / 2**20:,.1f} MiB planned")
@@ -311,6 +331,7 @@ class Run:
             "parameters": self.model.parameters,
             "ops": trainer.dispatch.table(trainer.hooks),
             "expanded": trainer.plan.expanded,
+            "computed_with": self._computed_with.record(),
         }
         run_folder.write_json_atomically(folder / "resolved.json", record)
         return folder

@@ -23,6 +23,8 @@ from typing import Any
 from harness import __version__
 from harness.checkpoint.disk import write_atomically
 from harness.errors import ConfigError, ResourceError
+from harness.pinned import SPEED_VARIABLES
+from harness.threads import THREAD_VARIABLES
 
 ATTEMPTS = 1000  # of 65,536 suffixes in one second
 COMMAND_TIMEOUT_S = 5.0
@@ -87,7 +89,7 @@ def versions() -> dict[str, Any]:
         "environment": {
             key: value
             for key, value in sorted(os.environ.items())
-            if key == "OPENBLAS_CORETYPE" or key.endswith("_NUM_THREADS")
+            if key in SPEED_VARIABLES or key in THREAD_VARIABLES or key.endswith("_NUM_THREADS")
         },
         "distributions": _distributions(),
     }

@@ -17,9 +17,13 @@ from harness.errors import HarnessError, ResourceError
 MULTIRUN_STOPS = (130, 143, 75)
 
 
-def main() -> int:
-    """Check the command line, then let Hydra run each job. Returns the exit code."""
+def main(*, is_command: bool = False) -> int:
+    """Check the command line, then let Hydra run each job. Returns the exit code.
+
+    is_command: this process is `python -m harness.train`, which blas_kernel=library may start again.
+    """
     from harness import __version__, command_line
+    from harness.start_again import start_again_if_asked
 
     try:
         flags, overrides = command_line.split(sys.argv[1:])
@@ -27,6 +31,7 @@ def main() -> int:
             print(f"harness {__version__}")
             return 0
         runs = command_line.check([*flags, *overrides])
+        start_again_if_asked([run.blas_kernel for run in runs], is_command=is_command)
         if any(flag in command_line.MULTIRUN for flag in flags):
             _check_writable(Path(runs[0].runs_dir))
     except HarnessError as error:
@@ -122,4 +127,4 @@ def report(error: HarnessError) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(is_command=True))

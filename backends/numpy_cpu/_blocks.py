@@ -37,7 +37,8 @@ def in_blocks(work, rows, width):
 
 
 def in_blocks_on_all_cores(work, size):
-    """The same for a flat run of numbers; a long one is shared among as many threads as BLAS has.
+    """The same for a flat run of numbers; a long one is shared among threads: as many as BLAS has,
+    unless another number was set.
 
     work must write only what belongs to its slice. The blocks depend on the size alone, and so the
     results do not depend on the number of threads.
@@ -61,8 +62,23 @@ def _run(work, share, height):
             work(slice(start, min(start + height, share.stop)))
 
 
+def use_threads(count):
+    """Share long runs among this many threads from now on, MOST_THREADS at most."""
+    global _count
+    if count != _count:
+        _count = count
+        _threads.cache_clear()
+        # The threads of a pool that nobody holds any more end by themselves.
+        _pool.cache_clear()
+
+
+_count = None
+
+
 @cache
 def _threads():
+    if _count is not None:
+        return min(_count, MOST_THREADS)
     blas = [
         library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"
     ]

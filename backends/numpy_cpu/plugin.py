@@ -1,6 +1,7 @@
 # ruff: noqa: F401 - what is imported here is what the backend has.
 """The table of contents: every half-op of the backend `numpy`, and what its buffers are."""
 
+from backends.numpy_cpu import _blocks
 from backends.numpy_cpu.adamw import adamw
 from backends.numpy_cpu.attention import attention_backward, attention_forward
 from backends.numpy_cpu.attention_decode import attention_decode
@@ -24,8 +25,21 @@ from backends.numpy_cpu.residual_layernorm import (
 from backends.numpy_cpu.sgd import sgd
 from backends.numpy_cpu.softmax import softmax_backward, softmax_forward
 from backends.numpy_cpu.squared_norm import squared_norm
+from harness import hookimpl
+from harness.blas import describe
 
 device = "host"
 arrays = "numpy"
 # bf16 is how numbers are stored: every op takes them up to float32, and rounds when it writes.
 computes = {"fp32": "f32", "bf16": "f32"}
+
+
+@hookimpl
+def set_threads(count):
+    """Of the ops that go through memory on several cores; BLAS was told by the core."""
+    _blocks.use_threads(count)
+
+
+@hookimpl
+def describe_libraries():
+    return describe("numpy")

@@ -7,10 +7,11 @@ import platform
 import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import threadpoolctl  # type: ignore[import-untyped]
+
+from harness.blas import library_of
+from harness.threads import cores_allowed
 
 CPU_FOLDER = Path("/sys/devices/system/cpu/cpu0/cache")
 UNKNOWN_CACHE_BYTES = 32 << 20
@@ -52,7 +53,7 @@ class Machine:
 
 def this_machine() -> Machine:
     """The machine as it is now, with the thread count that the BLAS library has now."""
-    library = blas_library()
+    library = library_of("numpy")
     version = library.get("version")
     return Machine(
         cpu=cpu_model(),
@@ -64,24 +65,6 @@ def this_machine() -> Machine:
         openblas_coretype=os.environ.get("OPENBLAS_CORETYPE", ""),
         threads=int(library.get("num_threads", 1)),
     )
-
-
-def blas_library() -> dict[str, Any]:
-    """NumPy's BLAS as threadpoolctl describes it; empty where it has none that it knows.
-
-    A process that has also loaded another package's BLAS has several: NumPy's lies in a folder
-    named after it.
-    """
-    found = [info for info in threadpoolctl.threadpool_info() if info["user_api"] == "blas"]
-    found.sort(key=lambda info: "numpy" not in str(info["filepath"]))
-    return found[0] if found else {}
-
-
-def cores_allowed() -> int:
-    """The cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def load_average() -> float:

@@ -17,7 +17,7 @@ from harness.interchange.model_file import ModelFile
 from harness.memory_need import MemoryNeed
 from harness.models.gpt2 import build
 from harness.parameters import Parameters, make_layout
-from harness.plugins import all_ops, load_wrapper
+from harness.plugins import Backend, all_ops, load_wrapper
 from harness.precision import Precision
 from harness.sampling import row_stream
 
@@ -62,6 +62,10 @@ class Generator:
         self._decoder = _make_decoder(config, source, self.batch_size, longest)
         if longest is not None:
             _say_what_is_forgotten(longest, config.length, source.model.positions, say)
+
+    @property
+    def backends(self) -> tuple[Backend, ...]:
+        return self._decoder.dispatch.backends
 
     def row(self, prompt: list[int], index: int) -> Row:
         """A row that is to be continued. index: which of the seed's streams it draws from."""

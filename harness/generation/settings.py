@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.bounds import Bounds
+from harness.bounds import WORDS, Bounds
 from harness.bounds import check as check_bounds
 from harness.command_line import Application, compose_for, split
 from harness.config import ops_config, precision_config
 from harness.data.files import read_bytes
 from harness.errors import ConfigError, DataError
 from harness.sampling import Sampling
+from harness.threads import MOST_THREADS
 from harness.tokenizers import utf8
 
 INTERACTIVE = "-"
@@ -45,6 +46,8 @@ class GenerateConfig:
     backend: str = "numpy"
     precision: str = "fp32"
     transfer: str = "refuse"
+    threads: int | None = None
+    blas_kernel: str = "environment"
     wrappers: list[str] = field(default_factory=list)
     ops: Any = field(default_factory=lambda: ops_config()())
     precision_of: Any = field(default_factory=lambda: precision_config()())
@@ -60,14 +63,17 @@ class GenerateConfig:
 
 BOUNDS = Bounds(
     at_least={
-        **dict.fromkeys(("length", "top_k", "samples", "batch_size"), 1),
+        **dict.fromkeys(("length", "top_k", "samples", "batch_size", "threads"), 1),
         **dict.fromkeys(("temperature", "seed"), 0),
         "repetition_penalty": 1 / STRONGEST_PENALTY,
     },
     more_than_0=("top_p",),
     below={"seed": 2**63},
-    at_most={"top_p": 1, "repetition_penalty": STRONGEST_PENALTY},
-    words={"stop": ("end_of_text", "never"), "transfer": ("refuse", "allow")},
+    at_most={"top_p": 1, "repetition_penalty": STRONGEST_PENALTY, "threads": MOST_THREADS},
+    words={
+        "stop": ("end_of_text", "never"),
+        **{name: WORDS[name] for name in ("transfer", "blas_kernel")},
+    },
 )
 SOURCES_OF_PROMPTS = ("prompt", "prompts", "prompt_file")
 

@@ -10,6 +10,7 @@ from harness.interchange.llmc.debug_state import LlmcDebugState
 from harness.interchange.model_file import ModelFile
 from harness.models.gpt2 import GPT2
 from harness.plugins import all_ops
+from harness.threads import threads_for, using_threads
 from harness.trainer import Trainer, TrainerSettings
 from harness.verify import steps_check
 from harness.verify.bounds import PUBLISHED_STEPS, bounds_for
@@ -28,6 +29,7 @@ class Check:
     ) -> None:
         self.source, self.state, self.steps = source, state, steps
         self.settings = _settings(run, source.model, state)
+        self.threads = threads_for(run.threads)
         self.bounds = bounds_for(precision_of(run), source.dtype.name)
         self.backends: list[str] = []
         self.published = steps <= steps_check.STEPS and steps_check.is_published(
@@ -51,9 +53,11 @@ class Check:
     def rows(self) -> Iterator[Row]:
         """The state's rows, then one for each step."""
         trainer = Trainer(self.settings, all_ops(), self.source)
-        self.backends = [backend.name for backend in trainer.dispatch.backends]
-        yield from check_state(trainer, self.state, self.bounds)
-        losses = steps_check.losses_of(trainer, self.state.x_BT, self.state.y_BT, self.steps)
+        backends = trainer.dispatch.backends
+        self.backends = [backend.name for backend in backends]
+        with using_threads(self.threads.count, backends):
+            yield from check_state(trainer, self.state, self.bounds)
+            losses = steps_check.losses_of(trainer, self.state.x_BT, self.state.y_BT, self.steps)
         # Its memory is the referee's now; what it needs of memory refers back to it.
         del trainer
         gc.collect()
@@ -83,6 +87,7 @@ class Check:
             "T": self.state.T,
             "ops": {key: name for key, name in self.settings.ops.items() if name is not None},
             "backends": self.backends,
+            "threads": self.threads.count,
             "precision": {"policy": precision.policy, **precision.of_op},
             "bounds": self.bounds.reason,
             "ok": all(row.ok for row in rows),

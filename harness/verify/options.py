@@ -7,7 +7,9 @@ from harness import command_line
 from harness.config import RunConfig
 from harness.errors import ConfigError
 
-WHO_COMPUTES = ("backend", "ops", "ops.*", "precision", "precision_of.*", "transfer", "wrappers")
+WHO_COMPUTES = (
+    *("backend", "ops", "ops.*", "precision", "precision_of.*", "transfer", "threads", "wrappers"),
+)
 """The keys of a run that mean something here; the model and the state say the rest."""
 
 
