@@ -61,17 +61,17 @@ def set_threads(count: int) -> None:
 
 
 @hookspec
-def describe_libraries() -> str:
+def describe_libraries() -> str:  # type: ignore[empty-body]
     """What the backend computes with, for the run's header: libraries, kernel type, threads."""
 
 
 @hookspec
-def compile_seconds() -> float:
+def compile_seconds() -> float:  # type: ignore[empty-body]
     """Seconds that this process has spent compiling kernels so far; none for what was kept on disk."""
 
 
 @hookspec
-def scratch_bytes(op: str, dims: Mapping[str, int], most: int) -> int:
+def scratch_bytes(op: str, dims: Mapping[str, int], most: int) -> int:  # type: ignore[empty-body]
     """Bytes of memory that a half-op needs in between, at these sizes; the plan places them.
 
     op: the hook's name. dims: letter -> size. most: what an op that can work in pieces should keep to.
@@ -82,7 +82,7 @@ def scratch_bytes(op: str, dims: Mapping[str, int], most: int) -> int:
 def lend_scratch(memory: Any) -> None:
     """Use this memory for what is needed in between, until the next call; None: memory of your own.
 
-    memory: of the device, as `empty` gives it; of at least scratch_bytes for the call that follows.
+    memory: bytes of the device, a view of its arena; at least scratch_bytes for the call that follows.
     """
 
 

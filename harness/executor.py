@@ -16,6 +16,8 @@ from harness.dispatch import bind
 from harness.memory import aligned
 from harness.parameters import Parameters
 from harness.plan import Plan, Step, Version, View
+from harness.program import Tensor
+from harness.scratch import lending
 
 Bound = Callable[[], None]
 
@@ -47,6 +49,7 @@ class Executor:
         self._open_devices()
         if plan.backward:
             parameters.need("gradient")
+        self._staging = np.empty(plan.staging_bytes, np.uint8)
         for name, nbytes in plan.arena_bytes.items():
             self._arenas[name] = self._commons.arena(name, self._devices[name], nbytes)
         self._forward = [self._bind(step) for step in plan.forward]
@@ -56,14 +59,11 @@ class Executor:
         ]
         self._gather = [self._bind(step) for step in plan.gather]
         self._refresh = [self._bind(step) for step in plan.refresh]
-        self._inputs = {
-            name: [self._buffer(View(v, tensor.shape)) for v in plan.input_versions(tensor)]
-            for name, tensor in plan.program.inputs.items()
-        }
-        self._places = {
-            name: [self._devices[v.device] for v in plan.input_versions(tensor)]
-            for name, tensor in plan.program.inputs.items()
-        }
+        self._inputs = {name: self._filled(t) for name, t in plan.program.inputs.items()}
+        self._seeds = self._filled(plan.seed.version.tensor) if plan.seed else []
+        self._results = [
+            (self._devices[view.version.device], self._buffer(view)) for view in plan.results
+        ]
         self.refresh()
 
     def _open_devices(self) -> None:
@@ -78,16 +78,13 @@ class Executor:
 
     def write(self, name: str, array: np.ndarray) -> None:
         """Fill an input, on every device that reads it."""
-        for buffer, device in zip(self._inputs[name], self._places[name], strict=True):
+        for device, buffer in self._inputs[name]:
             device.from_host(buffer, array)
 
     def seed(self, value: np.ndarray) -> None:
         """Fill the gradient of the loss of each row."""
-        assert self.plan.seed is not None
-        view = self.plan.seed
-        for version in self.plan.input_versions(view.version.tensor):
-            buffer = self._buffer(View(version, view.shape))
-            self._devices[version.device].from_host(buffer, value)
+        for device, buffer in self._seeds:
+            device.from_host(buffer, value)
 
     def forward(self) -> None:
         for call in self._forward:
@@ -108,12 +105,14 @@ class Executor:
         for call in self._refresh:
             call()
 
-    def read(self, result: int = 0) -> np.ndarray:
-        """A result of the forward, as a new NumPy array."""
-        view = self.plan.results[result]
-        array = np.empty(view.shape, view.version.dtype)
-        self._devices[view.version.device].to_host(array, self._buffer(view))
-        return array
+    def read(self, result: int = 0, into: np.ndarray | None = None) -> np.ndarray:
+        """A result of the forward, as a new NumPy array, or in one of its shape and dtype."""
+        device, buffer = self._results[result]
+        if into is None:
+            view = self.plan.results[result]
+            into = np.empty(view.shape, view.version.dtype)
+        device.to_host(into, buffer)
+        return into
 
     def first_nonfinite(self) -> str | None:
         """Run forward and backward once more, and name the first call that writes NaN or Inf."""
@@ -135,6 +134,13 @@ class Executor:
         return None
 
     # -- binding ------------------------------------------------------------------------------
+
+    def _filled(self, tensor: Tensor) -> list[tuple[Device, Any]]:
+        """The buffers that the host fills for an input, one on each device that reads it."""
+        return [
+            (self._devices[v.device], self._buffer(View(v, tensor.shape)))
+            for v in self.plan.input_versions(tensor)
+        ]
 
     def _buffer(self, view: View) -> Any:
         version = view.version
@@ -183,12 +189,19 @@ class Executor:
             elif name == "accumulate" and later:
                 value = True
             arguments.append(value)
-        return partial(self._functions[step.hook], *arguments)
+        bound = partial(self._functions[step.hook], *arguments)
+        if step.scratch is None:
+            return bound
+        where = step.scratch
+        arena, device = self._arenas[step.device], self._devices[step.device]
+        memory = device.view(arena, where.offset, (where.nbytes,), np.uint8)
+        return lending(bound, backend, memory)
 
     def _bind_copy(self, step: Step) -> Bound:
         source, target = step.views
         out, into = self._devices[source.version.device], self._devices[target.version.device]
-        staging = np.empty(source.shape, source.version.dtype)
+        # Copies run one after another: all of them pass through the same memory.
+        staging = HOST.view(self._staging, 0, source.shape, source.version.dtype)
         source_buffer, target_buffer = self._buffer(source), self._buffer(target)
 
         def copy() -> None:

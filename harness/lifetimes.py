@@ -1,13 +1,19 @@
-"""Find how long each activation is needed, and place them all in one arena per device."""
+"""Find how long each activation is needed, and place them all in one arena per device.
 
-from harness.memory import Block, place
+What a call needs in between lives as long as the call, in the same arena.
+"""
+
+from harness.memory import ArenaUse, Block, live_bytes, place
 from harness.plan import Step, Version, View
 
 
-def place_by_lifetime(steps: list[Step], kept: list[Version]) -> dict[str, int]:
-    """Give every activation its place; returns device -> bytes of its arena.
+def place_by_lifetime(
+    steps: list[Step], kept: list[Version], after: list[Step]
+) -> dict[str, ArenaUse]:
+    """Give every activation and all scratch its place; returns device -> the use of its arena.
 
     steps: forward and backward, in order. kept: versions that the host reads at the end.
+    after: steps that touch no activation, and may need scratch.
     An output takes over the memory of an input that dies with the call, where the op allows it.
     """
     last: dict[Version, int] = {}
@@ -15,7 +21,7 @@ def place_by_lifetime(steps: list[Step], kept: list[Version]) -> dict[str, int]:
         for view in step.views:
             last[view.version] = index
     for version in kept:
-        last[version] = len(steps)
+        last[version] = len(steps) + len(after)
     blocks: dict[str, list[Block]] = {}
     for index, step in enumerate(steps):
         for view in step.views:
@@ -29,7 +35,20 @@ def place_by_lifetime(steps: list[Step], kept: list[Version]) -> dict[str, int]:
                 continue
             version.block = Block(version.nbytes, index, last[version])
             blocks.setdefault(version.device, []).append(version.block)
-    return {device: place(found) for device, found in blocks.items()}
+    scratch: dict[str, list[Block]] = {}
+    for index, step in enumerate([*steps, *after]):
+        if step.scratch is not None:
+            step.scratch.first = step.scratch.last = index
+            scratch.setdefault(step.device, []).append(step.scratch)
+    return {
+        device: _use(blocks.get(device, []), scratch.get(device, []))
+        for device in dict.fromkeys((*blocks, *scratch))
+    }
+
+
+def _use(activations: list[Block], scratch: list[Block]) -> ArenaUse:
+    live = live_bytes([*activations, *scratch])
+    return ArenaUse(place([*activations, *scratch]), live, live - live_bytes(activations))
 
 
 def _taken_over(step: Step, version: Version, index: int) -> Version | None:

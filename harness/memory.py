@@ -19,9 +19,31 @@ class Block:
         return self.first <= other.last and other.first <= self.last
 
 
+@dataclass(frozen=True)
+class ArenaUse:
+    """Bytes of one arena. live: the most that is needed at one time. scratch: what of it is so."""
+
+    nbytes: int
+    live: int
+    scratch: int
+
+
 def aligned(nbytes: int) -> int:
     """nbytes, rounded up to the alignment of every buffer."""
     return -(-nbytes // ALIGNMENT) * ALIGNMENT
+
+
+def live_bytes(blocks: Sequence[Block]) -> int:
+    """The most that is needed at one time: no arena can be smaller."""
+    changes: dict[int, int] = {}
+    for block in blocks:
+        changes[block.first] = changes.get(block.first, 0) + aligned(block.nbytes)
+        changes[block.last + 1] = changes.get(block.last + 1, 0) - aligned(block.nbytes)
+    most = now = 0
+    for _, change in sorted(changes.items()):
+        now += change
+        most = max(most, now)
+    return most
 
 
 def place(blocks: Sequence[Block]) -> int:

@@ -12,6 +12,7 @@ import psutil  # type: ignore[import-untyped]
 
 from harness.errors import ResourceError
 from harness.plan import Plan, Version
+from harness.precision import FLOAT32
 
 LISTED = 4  # of the largest tensors
 CGROUPS = Path("/sys/fs/cgroup")
@@ -61,10 +62,22 @@ class MemoryNeed:
 
 def host_bytes(plan: Plan) -> int:
     """What an executor takes on the host beside the parameters' arenas: state included."""
-    found = plan.versions.values()
-    inputs = [v for v in found if v.device == "host" and v.kind in ("input", "state")]
-    casts = [step.views[-1].version for step in plan.refresh if step.device == "host"]
-    return plan.arena_bytes.get("host", 0) + sum(v.nbytes for v in {*inputs, *casts})
+    return plan.arena_bytes.get("host", 0) + lasting_bytes(plan, "host")
+
+
+def lasting_bytes(plan: Plan, device: str) -> int:
+    """What an executor takes on a device beside the parameters' arenas and its own.
+
+    Inputs, state, parameters in another dtype, gradients that are not made at home; and on the host
+    what copies between devices pass through.
+    """
+    own = set(plan.gradients.values())
+    total = plan.staging_bytes if device == "host" else 0
+    for version in plan.versions.values():
+        master = (version.kind, version.device, version.dtype) == ("parameter", plan.home, FLOAT32)
+        if version.device == device and version.kind != "activation" and not master:
+            total += 0 if version in own else version.nbytes
+    return total
 
 
 def largest_tensors(plan: Plan) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from harness.contract import Shape
 from harness.dispatch import Choice, Dispatch
-from harness.memory import Block
+from harness.memory import ArenaUse, Block
 from harness.precision import Precision
 from harness.program import Call, Program, Tensor
 
@@ -51,6 +51,7 @@ class Step:
     arguments: in the hook's order; a View, a setting, or None.
     accumulate: for a hook that takes it, its value in the first micro-batch (True in all later ones).
     first_only: done in the first micro-batch of an optimizer step only.
+    scratch: where what the call needs in between lies in the arena, where the plan looks after it.
     """
 
     kind: str
@@ -60,6 +61,12 @@ class Step:
     call: Call | None = None
     accumulate: bool = False
     first_only: bool = False
+    scratch: Block | None = None
+
+    @property
+    def again(self) -> bool:
+        """Whether it makes what the forward had made and dropped."""
+        return self.call is not None and self.call.again
 
     @property
     def views(self) -> list[View]:
@@ -92,7 +99,7 @@ class Plan:
 
     forward, backward: one micro-batch. gather: brings gradients home, before the optimizer.
     refresh: renews the other copies of parameters, after it. expanded: fused op -> why.
-    arena_bytes: device -> bytes of its activations.
+    arenas: device -> what its arena of activations and scratch takes.
     """
 
     program: Program
@@ -109,7 +116,12 @@ class Plan:
     gradients: dict[str, Version]
     seed: View | None
     expanded: dict[str, str]
-    arena_bytes: dict[str, int]
+    arenas: dict[str, ArenaUse]
+
+    @property
+    def arena_bytes(self) -> dict[str, int]:
+        """Device -> bytes of its activations and scratch."""
+        return {device: use.nbytes for device, use in self.arenas.items()}
 
     @property
     def steps(self) -> list[Step]:
@@ -118,6 +130,11 @@ class Plan:
     @property
     def copies(self) -> list[Step]:
         return [step for step in self.steps if step.kind == "copy"]
+
+    @property
+    def staging_bytes(self) -> int:
+        """Host memory that each copy in turn passes through: that of the largest."""
+        return max((step.views[0].version.nbytes for step in self.copies), default=0)
 
     @property
     def casts(self) -> list[Step]:

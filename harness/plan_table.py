@@ -40,15 +40,19 @@ def totals(training: TrainingPlan) -> Iterator[str]:
     micro = training.settings.gradient_accumulation
     yield f"model       {training.settings.model.parameters:,} parameters"
     yield f"step        {flops * micro / 1e9:,.3f} GFLOP, {moved * micro / 1e6:,.1f} MB through the ops"
-    for device, nbytes in plan.arena_bytes.items():
+    held = training.peak_bytes
+    parts = ", ".join(f"{name} {nbytes / MIB:,.1f}" for name, nbytes in held.items())
+    yield f"peak        {sum(held.values()) / MIB:,.1f} MiB: {parts}"
+    for device, use in plan.arenas.items():
         unshared = _unshared(plan, device)
         yield (
-            f"memory      {nbytes / MIB:,.1f} MiB of activations on {device} "
-            f"({unshared / MIB:,.1f} without sharing by liveness)"
+            f"memory      {use.nbytes / MIB:,.1f} MiB of activations on {device} "
+            f"({use.live / MIB:,.1f} at least at one time, "
+            f"{unshared / MIB:,.1f} without sharing by liveness)"
         )
     if plan.states:
-        held = sum(version.nbytes for version in plan.states)
-        yield f"            {held / MIB:,.1f} MiB of state, kept from call to call"
+        state = sum(version.nbytes for version in plan.states)
+        yield f"            {state / MIB:,.1f} MiB of state, kept from call to call"
     frozen = layout.total - layout.trained
     yield (
         f"            {sum(arenas.values()) / MIB:,.1f} MiB on {plan.home}: {', '.join(arenas)} "
@@ -56,6 +60,7 @@ def totals(training: TrainingPlan) -> Iterator[str]:
         f"{f'; and {frozen:,} frozen' if frozen else ''})"
     )
     yield f"            {available_bytes() / MIB:,.1f} MiB are available on the host now"
+    yield from _recomputed(training)
     for op, why in plan.expanded.items():
         yield f"expanded    {op}: {why}"
     if not plan.expanded:
@@ -63,6 +68,23 @@ def totals(training: TrainingPlan) -> Iterator[str]:
     copied = sum(step.views[0].version.nbytes for step in plan.copies)
     yield f"transfers   {len(plan.copies)} copies, {copied:,} bytes; {len(plan.casts)} casts"
     yield from roofline(flops * micro, moved * micro)
+
+
+def _recomputed(training: TrainingPlan) -> Iterator[str]:
+    """What recomputation saves, and what it costs."""
+    settings, plan = training.settings, training.plan
+    if settings.recompute == "none":
+        return
+    kept = training.plan_for(settings.batch_size, settings.sequence_length, recompute="none")
+    before_bytes, after_bytes = (sum(p.arena_bytes.values()) for p in (kept, plan))
+    again = [step for step in plan.backward if step.again]
+    flops = sum(step.flops for step in kept.forward + kept.backward)
+    added = sum(step.flops for step in again)
+    yield (
+        f"recompute   {settings.recompute}: {after_bytes / MIB:,.1f} MiB of activations instead of "
+        f"{before_bytes / MIB:,.1f}; {len(again)} calls made again, {added / 1e9:,.3f} GFLOP more "
+        f"({100 * added / flops:.1f} %)"
+    )
 
 
 def roofline(flops: float, moved: float) -> Iterator[str]:
@@ -86,7 +108,7 @@ def roofline(flops: float, moved: float) -> Iterator[str]:
 def _line(index: int, step: Step) -> str:
     backend = step.choice.backend.name if step.choice else "-"
     view = step.views[0]
-    name = step.hook + (" +=" if step.accumulate else "")
+    name = step.hook + (" +=" if step.accumulate else "") + (" again" if step.again else "")
     return (
         f"{index:4} {name:<34} {backend:<12} {step.device:<6} {view.version.dtype.name:<9} "
         f"{step.flops / 1e6:10,.2f} {step.moved_bytes / 1e6:9,.3f}  {_shapes(step)}"

@@ -15,9 +15,12 @@ from harness.contract.signature import merge_leading
 from harness.dispatch import Choice, Dispatch
 from harness.errors import ConfigError, PluginError
 from harness.lifetimes import place_by_lifetime
+from harness.memory import Block
 from harness.plan import Plan, Step, Version, View
 from harness.precision import FLOAT32, Precision
 from harness.program import Call, Program, Tensor, expand
+from harness.recompute import recompute as compute_again
+from harness.scratch import MOST_BYTES, needed
 
 
 def make_plan(
@@ -29,14 +32,18 @@ def make_plan(
     train: bool,
     home: str = "host",
     transfer: str = "refuse",
+    recompute: str = "none",
+    scratch_bytes: int = MOST_BYTES,
 ) -> Plan:
     """Plan a program.
 
     results: what the host reads after the forward; when `train`, the first is the loss of each row,
         and every trained parameter gets its gradient.
     home: the device of parameters, gradients and optimizer. transfer: `allow` or `refuse` copies
-        between devices. Raises ConfigError where copies are needed and refused, PluginError where a
-        backend cannot do what it was chosen for.
+        between devices. recompute: which activations the backward makes again (recompute.py).
+    scratch_bytes: what an op that can work in pieces keeps to in between.
+    Raises ConfigError where copies are needed and refused, PluginError where a backend cannot do what
+    it was chosen for.
     """
     results = [results] if isinstance(results, Tensor) else list(results)
     program, reasons, results = _expanded(program, results, dispatch)
@@ -47,7 +54,9 @@ def make_plan(
             slug="nothing-to-train",
             do="train at least one parameter that the loss depends on",
         )
-    planner = _Planner(dispatch, precision, home)
+    planner = _Planner(dispatch, precision, home, scratch_bytes)
+    if backward is not None:
+        backward = compute_again(program, backward, recompute, results, planner.makes_the_same)
     plan = planner.plan(program, results, backward, reasons)
     if plan.copies and transfer != "allow":
         raise _refused_copies(plan)
@@ -86,8 +95,11 @@ def _refused_copies(plan: Plan) -> ConfigError:
 
 
 class _Planner:
-    def __init__(self, dispatch: Dispatch, precision: Precision, home: str) -> None:
+    def __init__(
+        self, dispatch: Dispatch, precision: Precision, home: str, scratch_bytes: int
+    ) -> None:
         self.dispatch, self.precision, self.home = dispatch, precision, home
+        self.scratch_bytes = scratch_bytes
         self.versions: dict[tuple[Tensor, str, np.dtype], Version] = {}
         self.origin: dict[Tensor, Version] = {}
         self.written_gradients: dict[Tensor, list[Version]] = {}
@@ -111,7 +123,8 @@ class _Planner:
         gather = self._gather()
         # A result's buffer is read by the host after the forward, and once more at the step's end.
         kept = [self.origin[r.root] for r in results]
-        arena_bytes = place_by_lifetime(forward + after, kept)
+        self._add_scratch([*forward, *after, *gather, *self.refresh])
+        arenas = place_by_lifetime(forward + after, kept, gather + self.refresh)
         return Plan(
             program=program,
             dispatch=self.dispatch,
@@ -127,8 +140,27 @@ class _Planner:
             gradients={name: self.origin[g] for name, g in self._gradients.items()},
             seed=self._seed(backward) if backward else None,
             expanded=expanded,
-            arena_bytes=arena_bytes,
+            arenas=arenas,
         )
+
+    def makes_the_same(self, op: Op, part: Op) -> bool:
+        """Whether the forward of a part gives the bits that a fused op gave, from what it kept.
+
+        One backend computes both, in the arithmetic that the kept tensor has: nothing was rounded away.
+        """
+        names, hooks = (op.name, part.name), (op.forward.name, part.forward.name)
+        backend, other = (self.dispatch.choose(hook).backend for hook in hooks)
+        arithmetic = {backend.computes_in(name, self.precision.of(name)) for name in names}
+        dtypes = {self.precision.dtype("activation", name) for name in names}
+        return backend is other and arithmetic == {"f32"} and dtypes == {FLOAT32}
+
+    def _add_scratch(self, steps: list[Step]) -> None:
+        for step in steps:
+            if step.choice is None or step.call is None:
+                continue
+            nbytes = needed(step.choice, step.call, self.scratch_bytes)
+            if nbytes:
+                step.scratch = Block(nbytes, -1, -1)
 
     def _seed(self, backward: Backward) -> View:
         seed = backward.seed

@@ -154,7 +154,8 @@ def load(name: str, ops: OpTable) -> Backend:
             slug="unknown-backend",
             nearest=nearest(name, {*points, "reference"}),
             installed=", ".join(sorted({*points, "reference"})),
-            do="choose one of these, or give a file: ops.layernorm=./my_layernorm.py",
+            do="choose one of these, or give a file: ops.layernorm=./my_layernorm.py\n"
+            "or pip install the package that has it (docs/plugins.md)",
         )
     point = _only(points[name], BACKENDS)
     return check(_import(point, "backend"), name, _distribution(point), ops)

@@ -9,7 +9,8 @@ Every op of the contract is a method. Its arguments are the forward's inputs and
 the forward's results (its `Out` buffers, or its first `Stat` where it has none).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,12 +79,18 @@ class Parameter(Tensor):
 
 @dataclass(eq=False)
 class Call:
-    """One half-op with its arguments: tensors, settings, or None for what is left out."""
+    """One half-op with its arguments: tensors, settings, or None for what is left out.
+
+    block: which repeated part of the model it belongs to; None where it stands outside of all.
+    again: whether it makes once more, for the backward, what the forward had made and dropped.
+    """
 
     op: Op
     half: Half
     arguments: dict[str, Any]
     dims: dict[str, int]
+    block: int | None = None
+    again: bool = False
 
     @property
     def hook(self) -> str:
@@ -113,6 +120,16 @@ class Program:
         self.parameters: dict[str, Parameter] = {}
         self.states: dict[str, Tensor] = {}
         self._names: dict[str, int] = {}
+        self._block: int | None = None
+
+    @contextmanager
+    def block(self, number: int | None) -> Iterator[None]:
+        """Calls recorded inside belong to this part of the model: a layer, say."""
+        before, self._block = self._block, number
+        try:
+            yield
+        finally:
+            self._block = before
 
     def input(self, name: str, shape: Shape, dtype: str = "int32") -> Tensor:
         """A tensor that the host fills before each step."""
@@ -183,7 +200,8 @@ class Program:
             # A name that tells the reader where a tensor came from: matmul.3.out
             label = f"{name}.{len(self.calls)}.{argument.stem}"
             outputs[argument.name] = self.tensor(label, shape, kind, argument.role.dtype)
-        call = Call(op, op.forward, {n: (outputs | given)[n] for n in signature.names}, dims)
+        named = {n: (outputs | given)[n] for n in signature.names}
+        call = Call(op, op.forward, named, dims, self._block)
         self.calls.append(call)
         results = [outputs[a.name] for a in made if a.role is Out]
         if not results:
@@ -228,13 +246,14 @@ def expand(
         why = reason(call.op) if call.op.fused else None
         if why is None:
             arguments = {name: now(value) for name, value in call.arguments.items()}
-            expanded.calls.append(Call(call.op, call.half, arguments, call.dims))
+            expanded.calls.append(Call(call.op, call.half, arguments, call.dims, call.block))
             continue
         reasons[call.op.name] = why
         signature = call.half.signature
         inputs = [now(call.arguments[a.name]) for a in signature.inputs + signature.settings]
         assert call.op.decompose is not None
-        made = call.op.decompose(expanded, *inputs)
+        with expanded.block(call.block):
+            made = call.op.decompose(expanded, *inputs)
         made = made if isinstance(made, tuple) else (made,)
         results = [a for a in signature.outputs if a.role is Out]
         results = results or [a for a in signature.outputs if a.role is Stat][:1]

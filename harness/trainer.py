@@ -19,7 +19,8 @@ from harness.dispatch import Choice, Dispatch
 from harness.errors import ConfigError, NumericsError
 from harness.executor import Executor
 from harness.interchange.model_file import ModelFile
-from harness.memory_need import MemoryNeed, host_bytes
+from harness.memory import ArenaUse
+from harness.memory_need import MemoryNeed, host_bytes, lasting_bytes
 from harness.models.gpt2 import GPT2, Adapter, build
 from harness.op_errors import naming_the_op
 from harness.optimizer import Optimizer, OptimizerSettings
@@ -104,11 +105,33 @@ class TrainingPlan:
         return {name: count * 4 for name, count in counts.items()}
 
     @property
+    def peak_bytes(self) -> dict[str, int]:
+        """What a step holds at home, by what it is for."""
+        home, arenas = self.plan.home, self.arena_bytes
+        use = self.plan.arenas.get(home, ArenaUse(0, 0, 0))
+        moments = sum(n for name, n in arenas.items() if name not in ("parameter", "gradient"))
+        return {
+            "parameters": arenas["parameter"],
+            "gradients": arenas["gradient"],
+            "moments": moments,
+            "activations": use.nbytes - use.scratch,
+            "scratch": use.scratch,
+            "inputs and copies": lasting_bytes(self.plan, home),
+        }
+
+    @property
     def hooks(self) -> tuple[str, ...]:
         """Every half-op that a step runs."""
         return tuple(dict.fromkeys((*self.plan.hooks, self.settings.optimizer.op, "squared_norm")))
 
-    def plan_for(self, B: int, T: int, head: str = "loss", train: bool = True) -> Plan:
+    def plan_for(
+        self,
+        B: int,
+        T: int,
+        head: str = "loss",
+        train: bool = True,
+        recompute: str | None = None,
+    ) -> Plan:
         """The plan of this trainer's model at another batch or length, or without a backward."""
         settings = self.settings
         program, result = build(self.ops, settings.model, B, T, head=head, adapter=settings.adapter)
@@ -120,6 +143,8 @@ class TrainingPlan:
             train=train,
             home=self.home.device,
             transfer=self.settings.transfer,
+            recompute=settings.recompute if recompute is None else recompute,
+            scratch_bytes=settings.scratch_bytes,
         )
 
 
@@ -150,6 +175,10 @@ class Trainer(TrainingPlan):
         self.executor.write("position", self._position_B)
         rows = settings.batch_size * settings.sequence_length
         self._seed_N = np.zeros(rows, np.float32)
+        # What a step reads back: it takes no memory of its own.
+        self._loss_N = self.executor.read()
+        self._wide_N = np.zeros(self._loss_N.shape, np.float64)
+        self._counted_BT = np.zeros((settings.batch_size, settings.sequence_length), bool)
 
     def _naming_the_op(self) -> AbstractContextManager[None]:
         return naming_the_op(self.dispatch.backends, self.wrappers)
@@ -208,7 +237,7 @@ class Trainer(TrainingPlan):
             return self._step(x_BT, y_BT, learning_rate)
 
     def _step(self, x_BT: np.ndarray, y_BT: np.ndarray, learning_rate: float) -> StepResult:
-        counted = int((y_BT >= 0).sum())
+        counted = self._count(y_BT)
         weight = 1.0 if self.settings.loss_gradient == "sum" else 1.0 / max(1, counted)
         self._seed_N.fill(weight)
         self.executor.seed(self._seed_N)
@@ -216,7 +245,7 @@ class Trainer(TrainingPlan):
         for micro in range(self.settings.gradient_accumulation):
             self._write_micro_batch(micro, x_BT, y_BT)
             self.executor.forward()
-            loss_sum += float(self.executor.read().sum(dtype=np.float64))
+            loss_sum += self._summed_loss()
             self.executor.backward(first=micro == 0)
         self.executor.gather()
         loss = loss_sum / max(1, counted)
@@ -231,9 +260,25 @@ class Trainer(TrainingPlan):
         self.executor.refresh()
         return StepResult(loss, norm)
 
-    def _write_micro_batch(self, micro: int, x_BT: np.ndarray, y_BT: np.ndarray) -> None:
+    def _count(self, y_BT: np.ndarray) -> int:
+        """The targets of a step."""
+        counted = 0
+        for micro in range(self.settings.gradient_accumulation):
+            np.greater_equal(y_BT[self._rows(micro)], 0, out=self._counted_BT)
+            counted += int(np.count_nonzero(self._counted_BT))
+        return counted
+
+    def _summed_loss(self) -> float:
+        """The sum of the losses of all rows, in double."""
+        np.copyto(self._wide_N, self.executor.read(into=self._loss_N))
+        return float(self._wide_N.sum())
+
+    def _rows(self, micro: int) -> slice:
         B = self.settings.batch_size
-        rows = slice(micro * B, (micro + 1) * B)
+        return slice(micro * B, (micro + 1) * B)
+
+    def _write_micro_batch(self, micro: int, x_BT: np.ndarray, y_BT: np.ndarray) -> None:
+        rows = self._rows(micro)
         self.executor.write("tokens", x_BT[rows])
         self.executor.write("targets", y_BT[rows])
 
@@ -257,6 +302,8 @@ class Trainer(TrainingPlan):
         self, executor: Executor, batches: Iterable[tuple[np.ndarray, np.ndarray]]
     ) -> float:
         """The mean loss over batches that fit the executor, in nats per token."""
+        # Its casts and copies of the parameters are its own, and training has moved these since.
+        executor.refresh()
         total, counted = 0.0, 0
         for x_BT, y_BT in batches:
             executor.write("tokens", x_BT)

@@ -20,6 +20,8 @@ and where it applies:
     PASSES_GRADIENT               inputs whose gradient *is* that of the output (residual)
     SHARED_GRADIENT               {"b_NC": "da_NC"}: the gradient of b is the buffer da
     PARTS, decompose              a fused op: the ops it replaces, and the same as a program of them
+    AGAIN                         {"out_NO": ("gelu", ("pre_NO",))}: a forward's output that the forward
+                                  of a part makes again, from these arguments of the fused forward
 """
 
 import math
@@ -118,6 +120,7 @@ class Op:
     decompose: Callable[..., Any] | None
     passes_gradient: tuple[str, ...]
     shared_gradient: Mapping[str, str] = field(default_factory=dict)
+    again: Mapping[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
     summary: str = ""
     file: str = ""
 
@@ -167,11 +170,13 @@ def read_op(module: ModuleType, name: str | None = None) -> Op:
         decompose=_needed(module, name, "decompose") if parts else None,
         passes_gradient=tuple(getattr(module, "PASSES_GRADIENT", ())),
         shared_gradient=dict(getattr(module, "SHARED_GRADIENT", {})),
+        again=dict(getattr(module, "AGAIN", {})),
         summary=(module.__doc__ or "").strip().partition("\n")[0],
         file=module.__file__ or "",
     )
     if backward is not None:
         _check_pair(op, backward)
+    _check_again(op)
     return op
 
 
@@ -245,3 +250,17 @@ def _check_pair(op: Op, backward: Half) -> None:
     accumulates = any(a.role is Acc for a in signature.buffers)
     if accumulates != ("accumulate" in signature):
         raise refuse("`accumulate: bool` is there exactly when there is an Acc")
+
+
+def _check_again(op: Op) -> None:
+    """What AGAIN names is there: an output of the forward, a part, and arguments of the forward."""
+    forward = op.forward.signature
+    outputs = [a.name for a in forward.outputs]
+    for output, (part, inputs) in op.again.items():
+        if output not in outputs:
+            raise malformed(op.forward.spec, f"AGAIN names {output}, which it does not write")
+        if part not in op.parts:
+            raise malformed(op.forward.spec, f"AGAIN names {part}, which is not one of its PARTS")
+        for name in inputs:
+            if name not in forward or name == output:
+                raise malformed(op.forward.spec, f"AGAIN cannot make {output} from {name}")

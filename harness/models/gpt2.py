@@ -139,16 +139,20 @@ def build(
     position_B = p.input("position", (B,))
 
     x = p.embedding(tokens_BT, position_B, w.wte, w.wpe)
-    h = p.layernorm(x, *w("ln1", 0), LAYERNORM_EPS)
+    with p.block(0):
+        h = p.layernorm(x, *w("ln1", 0), LAYERNORM_EPS)
     for layer in range(model.layers):
-        qkv = w.linear("qkv", layer, h).reshape(B, T, 3, H, C // H)
-        mixed = _attention(p, model.attention, qkv, tokens_BT).reshape(B * T, C)
-        x, h = p.residual_layernorm(
-            x, w.linear("attproj", layer, mixed), *w("ln2", layer), LAYERNORM_EPS
-        )
-        hidden = w.feed_forward(layer, h)
-        following = w("ln1", layer + 1) if layer + 1 < model.layers else w("lnf")
-        x, h = p.residual_layernorm(x, w.linear("fcproj", layer, hidden), *following, LAYERNORM_EPS)
+        with p.block(layer):
+            qkv = w.linear("qkv", layer, h).reshape(B, T, 3, H, C // H)
+            mixed = _attention(p, model.attention, qkv, tokens_BT).reshape(B * T, C)
+            x, h = p.residual_layernorm(
+                x, w.linear("attproj", layer, mixed), *w("ln2", layer), LAYERNORM_EPS
+            )
+            out = w.linear("fcproj", layer, w.feed_forward(layer, h))
+        # The next block begins with its layernorm, and so with the sum that goes into it.
+        with p.block(layer + 1):
+            following = w("ln1", layer + 1) if layer + 1 < model.layers else w("lnf")
+            x, h = p.residual_layernorm(x, out, *following, LAYERNORM_EPS)
     if head == "hidden":
         return p, h.reshape(B, T, C)
     if head == "logits":
@@ -234,7 +238,13 @@ def zeros(rng: np.random.Generator, shape: Shape) -> np.ndarray:
 
 def normal(scale: float) -> Init:
     """Normal with standard deviation 0.02 * scale, as GPT-2 was initialised."""
-    return lambda rng, shape: rng.standard_normal(shape, np.float32) * np.float32(0.02 * scale)
+
+    def init(rng: np.random.Generator, shape: Shape) -> np.ndarray:
+        values = rng.standard_normal(shape, np.float32)
+        values *= np.float32(0.02 * scale)
+        return values
+
+    return init
 
 
 def uniform(scale: float) -> Init:

@@ -12,6 +12,7 @@ from harness.ops import gelu, matmul
 
 SHAPES = ({"N": 256, "I": 768, "O": 3072},)
 PARTS = ("matmul", "gelu")
+AGAIN = {"out_NO": ("gelu", ("pre_NO",))}
 
 
 @hookspec

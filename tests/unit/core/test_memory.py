@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.device import ALIGNMENT
-from harness.memory import Block, aligned, place
+from harness.memory import Block, aligned, live_bytes, place
 
 
 @st.composite
@@ -42,6 +42,7 @@ def test_the_arena_is_between_the_live_maximum_and_the_sum(found):
         (sum(aligned(b.nbytes) for b in found if b.first <= t <= b.last) for t in range(26)),
         default=0,
     )
+    assert live_bytes(found) == live
     assert live <= total <= sum(aligned(block.nbytes) for block in found)
 
 
