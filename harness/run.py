@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from harness import checkpoint, resume, run_folder
+from harness.compiling import WORTH_A_LINE_S, CompileClock
 from harness.computed_with import computed_with
 from harness.config import (
     RunConfig,
@@ -130,6 +131,8 @@ class Run:
             self.metrics.write({"kind": "start", "step": self.step, **record})
             if self.config.validate_at_start and not found:
                 self._validate(self.config.validation_batches)
+            self._compile_clock = CompileClock(self.trainer.dispatch.backends)
+            self._compiling_s = 0.0
             started, first = time.perf_counter(), self.step
             while self.step < self.config.steps and self.stop.signal is None:
                 self._one_step(started, first)
@@ -155,17 +158,32 @@ class Run:
         count = config.batch_size * config.gradient_accumulation
         x_BT, y_BT = self.sequences.take(self.step * count, count)
         rate = self.schedule(step)
+        self._say_what_was_compiled()
         result = self.trainer.step(x_BT, y_BT, rate)
         self.step = step
         now = time.perf_counter()
-        elapsed_s = now - begin
-        left = (now - started) / (step - first) * (config.steps - step)
+        compiling_s = self._say_what_was_compiled()
+        elapsed_s = now - begin - compiling_s
+        left = (now - started - self._compiling_s) / (step - first) * (config.steps - step)
         record = self._record(result, rate, elapsed_s, left)
         self.metrics.write({"kind": "step", **_jsonable(record), "skipped": result.skipped})
         if step % config.log_every == 0 or step == config.steps:
             self.reporter.step(record)
         if result.skipped:
             self.reporter.line(f"skipped   step {step} is not finite; no update was made")
+
+    def _say_what_was_compiled(self) -> float:
+        """Seconds of compiling since the last call: they are not the step's."""
+        spent = self._compile_clock.lap()
+        for name, seconds in spent.items():
+            if seconds >= WORTH_A_LINE_S:
+                self.reporter.line(f"compiled  kernels of {name} in {seconds:.1f} s; kept on disk")
+            self.metrics.write(
+                {"kind": "compiling", "step": self.step, "backend": name, "seconds": seconds}
+            )
+        total = sum(spent.values())
+        self._compiling_s += total
+        return total
 
     def _record(
         self, result: StepResult, rate: float, elapsed_s: float, eta_s: float
