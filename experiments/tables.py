@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from experiments.speed_ladder.rungs import RUNGS
+
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = ROOT / "experiments"
 README = ROOT / "README.md"
@@ -41,42 +43,59 @@ def first_run() -> str:
     )
 
 
-def train_speed() -> str:
-    sizes = {
-        "gpt2_124m": "GPT-2 124M, B=4, T=64",
-        "tiny": "4 layers, C=128, B=12, T=64",
+def speed_ladder() -> str:
+    rungs = {
+        name: (rung, record(f"speed_ladder/{name}.json"))
+        for name, rung in RUNGS.items()
+        if (EXPERIMENTS / "speed_ladder" / f"{name}.json").exists()
     }
-    kernels = {"native": "not set", "haswell": "Haswell"}
-    alone = record("train_speed/alone.json")
+    if not rungs:
+        return "Not recorded yet: `python -m experiments.speed_ladder`."
+    _, first = next(iter(rungs.values()))
+    machine = first["machine"]
     lines = [
-        "A whole training step (forward, backward, AdamW), float32, two threads on either side, no "
-        "clipping; medians. Above 1, NumPy is faster than eager PyTorch. In turns: both in one process, "
-        "interleaved. Alone: each in processes of its own.",
+        f"A whole training step (forward, backward, AdamW) on {machine['cpu']}, {machine['cores']} "
+        "cores, nothing clipped, on the same weights and batches; a process for each, in turns; medians. "
+        "Peak: of the whole process. Above 1, ours is faster. "
+        "[How to read it](docs/bench-train.md), and "
+        "[each rung's waterfall](experiments/speed_ladder/README.md).",
         "",
-        "| step | `OPENBLAS_CORETYPE` | in turns: numpy | PyTorch | ratio (p10 to p90) "
-        "| alone: numpy | PyTorch | ratio | outside ops |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| step | | median (p10 to p90) | tokens/s | first step | peak | times ours (p10 to p90) |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for size, title in sizes.items():
-        for kernel, said in kernels.items():
-            found = record(f"train_speed/{size}_{kernel}.json")
-            ours, torch = found["contestants"]["numpy"], found["contestants"]["torch"]
-            ratio = torch["times_first"]
-            apart = alone[f"{size}_{kernel}"]
-            outside = found["waterfalls"][0]["outside_share"]
-            cells = [
-                title,
-                said,
-                f"{1e3 * ours['median_s']:.1f} ms",
-                f"{1e3 * torch['median_s']:.1f} ms",
-                f"**{ratio['value']:.2f}** ({ratio['low']:.2f} to {ratio['high']:.2f})",
-                f"{1e3 * apart['numpy']:.1f} ms",
-                f"{1e3 * apart['torch']:.1f} ms",
-                f"**{apart['torch'] / apart['numpy']:.2f}**",
-                f"{100 * outside:.1f} %",
-            ]
-            lines.append("| " + " | ".join(cells) + " |")
+    for rung, found in rungs.values():
+        title = rung.title
+        for name, one in found["contestants"].items():
+            lines.append("| " + " | ".join([title, *_contestant(name, one, found["ours"])]) + " |")
+            title = ""
+        lines += [
+            f"| {title} | {name} | not run: {why} | | | | |"
+            for name, why in found["not_run"].items()
+        ]
     return "\n".join(lines)
+
+
+def _contestant(name: str, one: Any, ours: list[str]) -> list[str]:
+    """The cells of one contestant, after its rung's."""
+    times = [
+        f"**{ratio['value']:.2f}** ({ratio['low']:.2f} to {ratio['high']:.2f})"
+        + (f" `{base}`" if len(ours) > 1 else "")
+        for base, ratio in one["times"].items()
+        if base != name
+    ]
+    peak = one["peak_bytes"]
+    return [
+        f"`{name}`",
+        f"{_ms(one['median_s'])} ({_ms(one['p10_s'])} to {_ms(one['p90_s'])}) ms",
+        f"{one['tokens_per_s']:,.0f}",
+        f"{one['first_step_s']:.1f} s",
+        "" if peak is None else f"{peak / 2**20:,.0f} MiB",
+        "<br>".join(times),
+    ]
+
+
+def _ms(seconds: float) -> str:
+    return f"{1e3 * seconds:,.0f}" if seconds >= 0.1 else f"{1e3 * seconds:.1f}"
 
 
 def conformance() -> str:
@@ -179,7 +198,7 @@ def _cpu(found: Any) -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "first_run": first_run,
-    "train_speed": train_speed,
+    "speed_ladder": speed_ladder,
     "conformance": conformance,
     "generation": generation,
     "model_files": model_files,

@@ -1,6 +1,8 @@
 """`harness bench peaks|ops|train`: the arguments, and who gets them."""
 
 import argparse
+import signal
+import sys
 from pathlib import Path
 
 
@@ -30,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     ops.add_argument("--threads", type=int, help="of the BLAS library")
     ops.set_defaults(shapes="all")
 
-    train = commands.add_parser("train", help="whole training steps, beside PyTorch's")
+    train = commands.add_parser("train", help="whole training steps, beside PyTorch's and llm.c's")
     train.add_argument("overrides", nargs="*", metavar="key=value")
     train.add_argument("--backend", action="append", default=[], help="name or file (repeatable)")
     train.add_argument(
@@ -38,8 +40,21 @@ def _parser() -> argparse.ArgumentParser:
         help="the same with these overrides as well (repeatable)",
     )  # fmt: skip
     train.add_argument("--turns", type=int, default=10, help="timed turns of each (10)")
-    train.add_argument("--threads", type=int, help="of every BLAS, PyTorch's too")
-    train.add_argument("--no-peer", action="store_true", help="without PyTorch")
+    train.add_argument("--threads", type=int, help="of everyone (all cores)")
+    peers = train.add_mutually_exclusive_group()
+    peers.add_argument(
+        "--peer", action="append", default=None, metavar="NAME",
+        help="torch, torch-compile, torch-bf16, torch-bf16-compile; torch@1 with one thread"
+        " (repeatable; the first two)",
+    )  # fmt: skip
+    peers.add_argument("--no-peer", action="store_const", dest="peer", const=[])
+    train.add_argument(
+        "--peer-python", default=sys.executable, metavar="PATH", help="the Python that has PyTorch"
+    )
+    train.add_argument("--llmc", type=Path, metavar="PATH", help="llm.c's CPU trainer, built")
+    train.add_argument(
+        "--keep-going", action="store_true", help="who cannot train is listed as not run"
+    )
     train.add_argument("--report", type=Path, metavar="STEM", help="write STEM.json and STEM.md")
     return parser
 
@@ -64,14 +79,19 @@ def _ops(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from harness.bench.train import run_bench_train
+    from harness.bench.train import USUAL_PEERS, run_bench_train
 
+    # As after Ctrl-C: the contestants are ended with us.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     return run_bench_train(
         arguments.overrides,
         arguments.backend,
         variants=arguments.variant,
         turns=arguments.turns,
         threads=arguments.threads,
-        peer=not arguments.no_peer,
+        peers=USUAL_PEERS if arguments.peer is None else arguments.peer,
+        peer_python=arguments.peer_python,
+        llmc=arguments.llmc,
+        keep_going=arguments.keep_going,
         report=arguments.report,
     )

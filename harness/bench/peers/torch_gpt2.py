@@ -1,38 +1,46 @@
-"""GPT-2 in PyTorch: eager, float32, on the CPU; what a good PyTorch program does, and no more.
+"""GPT-2 in PyTorch on the CPU: what a good PyTorch program does, and no more.
 
-Same weights, tokens, clipping and AdamW as ours. PyTorch's own fused kernels are used where it has
-them: scaled_dot_product_attention, cross_entropy, fused AdamW. It is spared the vocabulary's padding.
+    eager      scaled_dot_product_attention, cross_entropy, fused AdamW: PyTorch's own fused kernels
+    compiled   the same forward and loss through torch.compile, and with them the backward
+    bf16       either of them under torch.autocast("cpu", torch.bfloat16); weights stay float32
+
+Same weights, tokens, clipping and AdamW as ours. It is spared the vocabulary's padding.
+This file imports NumPy and PyTorch only: it also runs in an environment that has no harness.
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from harness.models.gpt2 import GPT2, LAYERNORM_EPS
-from harness.optimizer import OptimizerSettings
-
+LAYERNORM_EPS = 1e-5  # harness.models.gpt2's
 Weights = Mapping[str, torch.Tensor]
 
 
 class TorchGPT2:
-    """A model and its optimizer. weights: ours, by llm.c's names (`qkvw.3`), copied.
+    """A model and its optimizer.
 
-    decayed: names of the weights that weight decay applies to. micro_batch: sequences that are
-    computed at once; a step may bring several times as many.
+    model: with layers, heads, channels and vocab_size. weights: ours, by llm.c's names (`qkvw.3`),
+    copied. optimizer: with beta1, beta2, eps and weight_decay; decayed: names of the weights that weight
+    decay applies to. micro_batch: sequences that are computed at once; a step may bring several times
+    as many.
     """
 
     def __init__(
         self,
-        model: GPT2,
+        model: Any,
         weights: Mapping[str, np.ndarray],
-        optimizer: OptimizerSettings,
+        optimizer: Any,
         decayed: Iterable[str],
         *,
         micro_batch: int,
         clip_norm: float | None = 1.0,
         loss_gradient: str = "mean",
+        compiled: bool = False,
+        bf16: bool = False,
     ) -> None:
         own = {**weights, "wte": weights["wte"][: model.vocab_size]}
         self.model = model
@@ -42,6 +50,8 @@ class TorchGPT2:
         self.micro_batch = micro_batch
         self.clip_norm = clip_norm
         self.loss_gradient = loss_gradient
+        self.bf16 = bf16
+        self._loss = torch.compile(summed_loss, fullgraph=True) if compiled else summed_loss
         with_decay = set(decayed)
         groups = [
             {
@@ -63,9 +73,9 @@ class TorchGPT2:
         total = 0.0
         for start in range(0, len(x_BT), self.micro_batch):
             rows = slice(start, start + self.micro_batch)
-            logits = forward(self.model, self.weights, _ids(x_BT[rows]))
-            targets = _ids(y_BT[rows]).flatten()
-            loss = F.cross_entropy(logits, targets, ignore_index=-1, reduction="sum")
+            tokens, targets = _ids(x_BT[rows]), _ids(y_BT[rows]).flatten()
+            with torch.autocast("cpu", dtype=torch.bfloat16) if self.bf16 else nullcontext():
+                loss = self._loss(self.model, self.weights, tokens, targets)
             (loss if self.loss_gradient == "sum" else loss / counted).backward()
             total += loss.item()
         if self.clip_norm is not None:
@@ -77,7 +87,15 @@ class TorchGPT2:
         return total / counted
 
 
-def forward(model: GPT2, w: Weights, tokens_BT: torch.Tensor) -> torch.Tensor:
+def summed_loss(
+    model: Any, w: Weights, tokens_BT: torch.Tensor, targets_N: torch.Tensor
+) -> torch.Tensor:
+    """The sum of the targets' losses, in nats."""
+    logits_NV = forward(model, w, tokens_BT)
+    return F.cross_entropy(logits_NV, targets_N, ignore_index=-1, reduction="sum")
+
+
+def forward(model: Any, w: Weights, tokens_BT: torch.Tensor) -> torch.Tensor:
     """logits_NV, without padding."""
     B, T = tokens_BT.shape
     C, H = model.channels, model.heads
@@ -100,14 +118,11 @@ def forward(model: GPT2, w: Weights, tokens_BT: torch.Tensor) -> torch.Tensor:
     return F.linear(norm(x, "lnf").view(B * T, C), w["wte"])
 
 
-def describe() -> str:
-    """PyTorch's version, BLAS and threads."""
+def describe(compiled: bool = False, bf16: bool = False) -> str:
+    """PyTorch's version, how it runs, its BLAS and threads."""
     blas = "MKL" if torch.backends.mkl.is_available() else "its own BLAS"
-    return f"PyTorch {torch.__version__}, eager, {blas}, threads {torch.get_num_threads()}"
-
-
-def set_threads(count: int) -> None:
-    torch.set_num_threads(count)
+    how = f"{'compiled' if compiled else 'eager'}, {'bf16 autocast' if bf16 else 'float32'}"
+    return f"PyTorch {torch.__version__}, {how}, {blas}, threads {torch.get_num_threads()}"
 
 
 def _ids(tokens: np.ndarray) -> torch.Tensor:
