@@ -4,8 +4,27 @@
 from backends.numba_cpu import _kernel, _scratch, _threads
 from backends.numba_cpu._narrow import as_bits
 from backends.numba_cpu.adamw import adamw
+from backends.numba_cpu.attention import attention_backward, attention_forward
+from backends.numba_cpu.attention_decode import attention_decode
+from backends.numba_cpu.cast import cast
+from backends.numba_cpu.cross_entropy import cross_entropy_backward, cross_entropy_forward
+from backends.numba_cpu.embedding import embedding_backward, embedding_forward
+from backends.numba_cpu.gelu import gelu_backward, gelu_forward
+from backends.numba_cpu.layernorm import layernorm_backward, layernorm_forward
+from backends.numba_cpu.lora import lora_backward, lora_forward
 from backends.numba_cpu.matmul import matmul_backward, matmul_forward
+from backends.numba_cpu.matmul_cross_entropy import (
+    matmul_cross_entropy_backward,
+    matmul_cross_entropy_forward,
+)
+from backends.numba_cpu.matmul_gelu import matmul_gelu_backward, matmul_gelu_forward
+from backends.numba_cpu.residual import residual_backward, residual_forward
+from backends.numba_cpu.residual_layernorm import (
+    residual_layernorm_backward,
+    residual_layernorm_forward,
+)
 from backends.numba_cpu.sgd import sgd
+from backends.numba_cpu.softmax import softmax_backward, softmax_forward
 from backends.numba_cpu.squared_norm import squared_norm
 from harness import hookimpl
 
