@@ -71,10 +71,13 @@ def compile_seconds() -> float:  # type: ignore[empty-body]
 
 
 @hookspec
-def scratch_bytes(op: str, dims: Mapping[str, int], most: int) -> int:  # type: ignore[empty-body]
+def scratch_bytes(  # type: ignore[empty-body]
+    op: str, dims: Mapping[str, int], precision: str, most: int
+) -> int:
     """Bytes of memory that a half-op needs in between, at these sizes; the plan places them.
 
-    op: the hook's name. dims: letter -> size. most: what an op that can work in pieces should keep to.
+    op: the hook's name. dims: letter -> size. precision: of the op: fp32, tf32 or bf16. most: what an op
+    that can work in pieces should keep to.
     """
 
 

@@ -158,7 +158,9 @@ class _Planner:
         for step in steps:
             if step.choice is None or step.call is None:
                 continue
-            nbytes = needed(step.choice, step.call, self.scratch_bytes)
+            nbytes = needed(
+                step.choice, step.call, self.precision.of(step.call.op.name), self.scratch_bytes
+            )
             if nbytes:
                 step.scratch = Block(nbytes, -1, -1)
 

@@ -18,11 +18,13 @@ MOST_BYTES = 64 << 20
 """What an op that can work in pieces keeps to, where no configuration says otherwise."""
 
 
-def needed(choice: Choice, call: Call, most: int) -> int:
+def needed(choice: Choice, call: Call, precision: str, most: int) -> int:
     """Bytes that a call is to be lent. Raises PluginError where the backend's answer is of no use."""
     if not lends(choice.backend):
         return 0
-    nbytes = choice.backend.functions["scratch_bytes"](choice.hook, dict(call.dims), most)
+    nbytes = choice.backend.functions["scratch_bytes"](
+        choice.hook, dict(call.dims), precision, most
+    )
     if isinstance(nbytes, bool) or not isinstance(nbytes, int) or nbytes < 0:
         raise PluginError(
             f"backend '{choice.backend.name}' needs scratch of {nbytes!r} bytes for {choice.hook}",

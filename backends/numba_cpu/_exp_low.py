@@ -1,7 +1,7 @@
 """exp(x) that goes to 0 by way of the subnormal numbers, where that of `_exp.py` is 0 below 2^-125.
 
-The square of exp(x / 2), which is within four units in the last place. For a gradient, which multiplies it
-by a number that may be large.
+The square of exp(x / 2), which is within four units in the last place. For a gradient, which multiplies
+it by a number that may be large.
 """
 
 import numpy as np

@@ -9,7 +9,7 @@ from numba import prange
 
 from backends.numba_cpu._blas import nn, nt, tn
 from backends.numba_cpu._kernel import kernel
-from backends.numba_cpu._narrow import narrow, wide
+from backends.numba_cpu._runs import copy_run
 from backends.numba_cpu._scratch import room, scratch
 from backends.numba_cpu._threads import threads
 from backends.numba_cpu._tiles import part, tile
@@ -77,12 +77,11 @@ def _in_bands(tiles, out, a, b, shape, axis, beta):
 @kernel
 def widen(out_NC, x_NC, tasks):
     """Copy, from and to either dtype."""
-    N, C = x_NC.shape
+    N = len(x_NC)
     for task in prange(tasks):
         start, stop = part(N, tasks, task)
         for n in range(start, stop):
-            for c in range(C):
-                out_NC[n, c] = narrow(out_NC, wide(x_NC[n, c]))
+            copy_run(out_NC[n], x_NC[n])
 
 
 @kernel

@@ -3,7 +3,7 @@
 A file whose half-op needs some says how much, at the sizes of a call:
 
     @takes("matmul_cross_entropy_forward")
-    def _room(dims, most): return 4 * dims["N"] * dims["V"]
+    def _room(dims, precision, most): return 4 * dims["N"] * dims["V"]
 
 The plan then places that many bytes in its arena, where they share memory with activations that are
 not alive during the call. `scratch` hands out what was lent; outside a plan it keeps memory of its own.
@@ -21,7 +21,7 @@ _own = None
 
 
 def takes(*hooks):
-    """Mark the function (dims, most) -> bytes that says what these half-ops need."""
+    """Mark the function (dims, precision, most) -> bytes that says what these half-ops need."""
 
     def mark(function):
         _needs.update(dict.fromkeys(hooks, function))
@@ -30,9 +30,9 @@ def takes(*hooks):
     return mark
 
 
-def needed(hook, dims, most):
+def needed(hook, dims, precision, most):
     """Bytes that a half-op needs; see `scratch_bytes` in harness/device.py."""
-    return _needs[hook](dims, most) if hook in _needs else 0
+    return _needs[hook](dims, precision, most) if hook in _needs else 0
 
 
 def lend(memory):

@@ -257,10 +257,10 @@ def _backward_shapes(T, D):
 
 
 @takes("attention_forward")
-def _forward_scratch(dims, most):
+def _forward_scratch(dims, precision, most):
     return room(*_forward_shapes(dims["T"], dims["D"]))
 
 
 @takes("attention_backward")
-def _backward_scratch(dims, most):
+def _backward_scratch(dims, precision, most):
     return room(*_backward_shapes(dims["T"], dims["D"]))

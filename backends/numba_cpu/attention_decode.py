@@ -74,9 +74,7 @@ def _copy(out_C, x_C):
 
 
 @kernel
-def _one_query(
-    out_BC, keys_NC, values_NC, qkv_B3C, position_B, scale, s_THX, mixed_T2C, tasks
-):
+def _one_query(out_BC, keys_NC, values_NC, qkv_B3C, position_B, scale, s_THX, mixed_T2C, tasks):
     B, C = out_BC.shape
     H, X = s_THX.shape[1], s_THX.shape[2] - PADDING
     D = C // H
@@ -201,5 +199,5 @@ def _shapes(T, H, D, X):
 
 
 @takes("attention_decode")
-def _scratch(dims, most):
+def _scratch(dims, precision, most):
     return room(*_shapes(*(dims[letter] for letter in "THDX")))

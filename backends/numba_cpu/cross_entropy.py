@@ -30,9 +30,7 @@ def cross_entropy_forward(loss_N, lse_N, logits_NV, targets_N, vocab_size):
 @hookimpl
 def cross_entropy_backward(dlogits_NV, dloss_N, logits_NV, lse_N, targets_N, vocab_size):
     pieces_TP = scratch((threads(), PIECE))
-    _backward(
-        dlogits_NV, dloss_N, logits_NV, lse_N, targets_N, vocab_size, pieces_TP, threads()
-    )
+    _backward(dlogits_NV, dloss_N, logits_NV, lse_N, targets_N, vocab_size, pieces_TP, threads())
 
 
 @kernel
@@ -88,5 +86,5 @@ def _clear(x_V):
 
 
 @takes("cross_entropy_backward")
-def _scratch(dims, most):
+def _scratch(dims, precision, most):
     return room((threads(), PIECE))

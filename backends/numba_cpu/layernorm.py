@@ -157,5 +157,5 @@ def _add_up(out_C, sums_TC, beta):
 
 
 @takes("layernorm_backward", "residual_layernorm_backward")
-def _scratch(dims, most):
+def _scratch(dims, precision, most):
     return room(*[(threads(), dims["C"])] * 2)

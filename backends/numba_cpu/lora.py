@@ -116,6 +116,6 @@ def _scale_row(out_R, x_R, scale):
 
 
 @takes("lora_forward", "lora_backward")
-def _scratch(dims, most):
+def _scratch(dims, precision, most):
     N, I, R, S = (dims[letter] for letter in "NIRS")
     return room((N, R), (N, I), (N, I), (N, R), (R, I), (S, R), (N, S))

@@ -9,7 +9,6 @@ the product is added to it, and a gradient is added to where it lies: no tempora
 from numba import prange
 
 from backends.numba_cpu._kernel import kernel
-from backends.numba_cpu._narrow import narrow, wide
 from backends.numba_cpu._products import (
     ADD,
     REPLACE,
@@ -18,6 +17,7 @@ from backends.numba_cpu._products import (
     multiply_nt,
     multiply_tn,
 )
+from backends.numba_cpu._runs import add_run, copy_run, fill_run
 from backends.numba_cpu._scratch import takes
 from backends.numba_cpu._threads import threads
 from backends.numba_cpu._tiles import coarse_part, part
@@ -47,12 +47,11 @@ def matmul_backward(dx_NI, dweight_OI, dbias_O, dout_NO, x_NI, weight_OI, accumu
 @kernel
 def fill_rows(out_NC, row_C, tasks):
     """Every row of out is this one."""
-    N, C = out_NC.shape
+    N = len(out_NC)
     for task in prange(tasks):
         start, stop = part(N, tasks, task)
         for n in range(start, stop):
-            for c in range(C):
-                out_NC[n, c] = narrow(out_NC, wide(row_C[c]))
+            copy_run(out_NC[n], row_C)
 
 
 @kernel
@@ -60,16 +59,16 @@ def sum_rows(out_C, x_NC, beta, tasks):
     """out = Σ_n x[n] + beta out. Each thread sums some columns, down all rows."""
     N, C = x_NC.shape
     for task in prange(tasks):
-        start, stop = coarse_part(C, tasks, task)
-        sum_W, x_NW = out_C[start:stop], x_NC[:, start:stop]
+        left, right = coarse_part(C, tasks, task)
         if beta == REPLACE:
-            sum_W[:] = 0
+            fill_run(out_C[left:right], REPLACE)
         for n in range(N):
-            for c in range(sum_W.size):
-                sum_W[c] += wide(x_NW[n, c])
+            add_run(out_C[left:right], x_NC[n, left:right])
 
 
 @takes("matmul_forward", "matmul_backward")
-def _scratch(dims, most):
+def _scratch(dims, precision, most):
+    if precision != "bf16":
+        return 0
     N, I, O = (dims[letter] for letter in "NIO")
     return max(bands_room(N, I, O), bands_room(N, O, I), bands_room(O, N, I))

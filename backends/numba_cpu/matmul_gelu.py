@@ -7,7 +7,7 @@ goes through the output features in as few bands as memory allows: a thread make
 that its rows of dweight need, and at once those rows. dx waits for all threads.
 
 Tiles are not cut up so that GELU finds them in L2: BLAS packs x anew for each piece. On one core (256,
-768 -> 3072) takes 4 % longer in pieces of 768 columns and 8 % in pieces of 256; GELU, 3 % of it all, is
+768 -> 3072) takes 6 % longer in pieces of 768 columns and 9 % in pieces of 256; GELU, 3 % of it all, is
 as fast from L3.
 """
 
@@ -20,6 +20,7 @@ from backends.numba_cpu._kernel import helper, kernel
 from backends.numba_cpu._narrow import narrow, wide
 from backends.numba_cpu._optional import given
 from backends.numba_cpu._products import ADD, BAND, REPLACE, bands_room, widen
+from backends.numba_cpu._runs import add_run, copy_run, fill_run
 from backends.numba_cpu._scratch import available, room, scratch, takes
 from backends.numba_cpu._threads import threads
 from backends.numba_cpu._tiles import GRAIN, coarse_part, tile
@@ -101,13 +102,13 @@ def _forward(out_NO, pre_NO, product_NW, x_NI, weight_WI, bias_O, beta, first, t
         here = slice(first + left, first + right)
         if beta == ADD:
             for n in range(top, bottom):
-                _copy(product_NW[n, left:right], bias_O[here])
+                copy_run(product_NW[n, left:right], bias_O[here])
         product = product_NW[top:bottom, left:right]
         nt(product, x_NI[top:bottom], weight_WI[left:right], beta)
         for n in range(top, bottom):
             _gelu_run(out_NO[n, here], product_NW[n, left:right])
             if pre_NO.size:
-                _copy(pre_NO[n, here], product_NW[n, left:right])
+                copy_run(pre_NO[n, here], product_NW[n, left:right])
 
 
 @kernel
@@ -131,11 +132,11 @@ def _backward(
         left, right = coarse_part(W, tasks, task)
         here = slice(first + left, first + right)
         if dbias_W.size and beta == REPLACE:
-            _clear(dbias_W[left:right])
+            fill_run(dbias_W[left:right], REPLACE)
         for n in range(N):
             _gradient_run(dpre_NW[n, left:right], dout_NO[n, here], pre_NO[n, here])
             if dbias_W.size:
-                _add(dbias_W[left:right], dpre_NW[n, left:right])
+                add_run(dbias_W[left:right], dpre_NW[n, left:right])
         if dweight_WI.size:
             tn(dweight_WI[left:right], dpre_NW[:, left:right], x_NI, beta)
     if dx_NI.size:
@@ -158,33 +159,16 @@ def _gradient_run(dpre_W, dout_W, pre_W):
         dpre_W[w] = wide(dout_W[w]) * gelu_slope(wide(pre_W[w]))
 
 
-@helper
-def _copy(out_W, x_W):
-    for w in range(out_W.size):
-        out_W[w] = narrow(out_W, wide(x_W[w]))
-
-
-@helper
-def _add(sum_W, x_W):
-    for w in range(sum_W.size):
-        sum_W[w] += x_W[w]
-
-
-@helper
-def _clear(x_W):
-    for w in range(x_W.size):
-        x_W[w] = REPLACE
-
-
 @takes("matmul_gelu_forward")
-def _forward_scratch(dims, most):
-    return bands_room(dims["N"], dims["I"], dims["O"])
+def _forward_scratch(dims, precision, most):
+    return bands_room(dims["N"], dims["I"], dims["O"]) if precision == "bf16" else 0
 
 
 @takes("matmul_gelu_backward")
-def _backward_scratch(dims, most):
+def _backward_scratch(dims, precision, most):
     N, I, O = (dims[letter] for letter in "NIO")
-    return max(room(*_shapes(N, I, _band(N, I, O, lift, most), lift)) for lift in (False, True))
+    lift = precision == "bf16"
+    return room(*_shapes(N, I, _band(N, I, O, lift, most), lift))
 
 
 def _band(N, I, O, lift, nbytes):

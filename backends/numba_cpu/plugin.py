@@ -55,8 +55,8 @@ def compile_seconds():
 
 
 @hookimpl
-def scratch_bytes(op, dims, most):
-    return _scratch.needed(op, dims, most)
+def scratch_bytes(op, dims, precision, most):
+    return _scratch.needed(op, dims, precision, most)
 
 
 @hookimpl

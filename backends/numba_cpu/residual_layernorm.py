@@ -69,5 +69,5 @@ def _store(sum_C, row_C):
 
 
 @takes("residual_layernorm_forward")
-def _scratch(dims, most):
+def _scratch(dims, precision, most):
     return room((threads(), dims["C"]))

@@ -88,5 +88,5 @@ def _clear(x_V):
 
 
 @takes("softmax_forward")
-def _scratch(dims, most):
+def _scratch(dims, precision, most):
     return room((threads(), dims["V"]))

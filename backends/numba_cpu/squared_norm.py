@@ -48,5 +48,5 @@ def _sum_of_run(x_R):
 
 
 @takes("squared_norm")
-def _scratch(dims, most):
+def _scratch(dims, precision, most):
     return room((threads(),), dtype=np.float64)

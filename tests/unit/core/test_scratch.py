@@ -21,7 +21,7 @@ OPS = core_ops()
 asked, events, lent = {}, [], None
 
 @hookimpl
-def scratch_bytes(op, dims, most):
+def scratch_bytes(op, dims, precision, most):
     asked[op] = dims, most
     return 4 * dims["N"] * dims["F"] if op.startswith("gelu") else 0
 
