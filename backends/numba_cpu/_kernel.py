@@ -11,6 +11,7 @@ import hashlib
 import os
 from functools import cache
 from pathlib import Path
+from time import perf_counter
 
 import numba
 from numba import njit
@@ -67,10 +68,31 @@ def _base():
     return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "gpt2-harness"
 
 
-_clock = event.TimingListener()
+class _Clock(event.Listener):
+    """The time between the outermost beginning and end of compiling, also of what is not at its end."""
+
+    def __init__(self):
+        self._depth, self._began, self._spent = 0, 0.0, 0.0
+
+    def on_start(self, event):
+        if self._depth == 0:
+            self._began = perf_counter()
+        self._depth += 1
+
+    def on_end(self, event):
+        self._depth -= 1
+        if self._depth == 0:
+            self._spent += perf_counter() - self._began
+
+    @property
+    def seconds(self):
+        return self._spent + (perf_counter() - self._began if self._depth else 0.0)
+
+
+_clock = _Clock()
 event.register("numba:compile", _clock)
 
 
 def compile_seconds():
     """Seconds spent compiling in this process; what came from disk took none."""
-    return _clock.duration if _clock.done else 0.0
+    return _clock.seconds

@@ -105,6 +105,7 @@ def try_case(judged: Judged, trial: Trial) -> Outcome:
 def _call(judged: Judged, trial: Trial, memory: Memory, outcome: Outcome) -> bool:
     """Call the kernel; whether it came back as it should."""
     function = judged.backend.functions[judged.hook]
+    compiling = judged.backend.functions.get("compile_seconds", lambda: 0.0)
     arguments = trial.arguments(memory.buffers)
     noise: list[str] = []
     watch: Any = "ignore" if trial.case.style in ROW_STYLES else "call"
@@ -116,7 +117,7 @@ def _call(judged: Judged, trial: Trial, memory: Memory, outcome: Outcome) -> boo
     with others_raise(judged.others) as called:
         try:
             with (
-                time_limit(judged.limit_s),
+                time_limit(judged.limit_s, compiling),
                 np.errstate(
                     divide=watch,
                     over=watch,
