@@ -55,8 +55,8 @@ def speed_ladder() -> str:
     machine = first["machine"]
     lines = [
         f"A whole training step (forward, backward, AdamW) on {machine['cpu']}, {machine['cores']} "
-        "cores, nothing clipped, on the same weights and batches; a process for each, in turns; medians. "
-        "Peak: of the whole process. Above 1, ours is faster. "
+        "cores, nothing clipped, on the same weights and batches; a process for each, in turns; "
+        "medians. Peak: of the whole process. Above 1, ours is faster. "
         "[How to read it](docs/bench-train.md), and "
         "[each rung's waterfall](experiments/speed_ladder/README.md).",
         "",

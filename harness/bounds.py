@@ -10,8 +10,8 @@ from typing import Any
 from harness.config import RunConfig, adapter_of
 from harness.contract.table import nearest
 from harness.errors import ConfigError
+from harness.libraries.threads import MOST_THREADS
 from harness.models.gpt2 import SIZES
-from harness.threads import MOST_THREADS
 
 
 @dataclass(frozen=True)

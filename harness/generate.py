@@ -37,7 +37,7 @@ def main(*, is_command: bool = False) -> int:
     """
     from harness import __version__
     from harness.generation.settings import read_arguments
-    from harness.start_again import start_again_if_asked
+    from harness.libraries.start_again import start_again_if_asked
     from harness.train import report
 
     try:
@@ -66,7 +66,6 @@ def main(*, is_command: bool = False) -> int:
 
 def execute(config: "GenerateConfig") -> int:
     """Generate what a checked configuration asks for. Returns the exit code; raises HarnessError."""
-    from harness.computed_with import computed_with
     from harness.generation.answers import Answers
     from harness.generation.generator import Generator
     from harness.generation.prompting import Prompting, check_name
@@ -75,8 +74,9 @@ def execute(config: "GenerateConfig") -> int:
     from harness.interchange.merged import with_adapter
     from harness.interchange.newest_run import chosen_model
     from harness.interchange.opening import open_model
+    from harness.libraries.computed_with import computed_with
+    from harness.libraries.threads import using_threads
     from harness.resume import shown
-    from harness.threads import using_threads
 
     # What is cheap to check is checked first: weights may take a while.
     texts = [] if config.is_interactive else prompts_of(config)

@@ -12,7 +12,6 @@ import numpy as np
 
 from harness import checkpoint, resume, run_folder
 from harness.compiling import WORTH_A_LINE_S, CompileClock
-from harness.computed_with import computed_with
 from harness.config import (
     RunConfig,
     adapter_of,
@@ -28,6 +27,8 @@ from harness.decoder import NextToken
 from harness.generation.continuation import Row, continuations
 from harness.interchange.llmc.training import load_moments
 from harness.interchange.starting_model import check_tokenizer, starting_model
+from harness.libraries.computed_with import computed_with
+from harness.libraries.threads import using_threads
 from harness.memory_need import MemoryNeed
 from harness.metrics import MetricsFile
 from harness.plugins import all_ops
@@ -36,7 +37,6 @@ from harness.resume import shown
 from harness.run_lock import locked
 from harness.sampling import Sampling, stream
 from harness.signals import StopRequest
-from harness.threads import using_threads
 from harness.trainer import StepResult, Trainer
 
 
@@ -177,7 +177,7 @@ class Run:
         spent = self._compile_clock.lap()
         for name, seconds in spent.items():
             if seconds >= WORTH_A_LINE_S:
-                self.reporter.line(f"compiled  kernels of {name} in {seconds:.1f} s; kept on disk")
+                self.reporter.line(f"compiled  kernels of {name} in {seconds:.1f} s")
             self.metrics.write(
                 {"kind": "compiling", "step": self.step, "backend": name, "seconds": seconds}
             )

@@ -23,8 +23,8 @@ from typing import Any
 from harness import __version__
 from harness.checkpoint.disk import write_atomically
 from harness.errors import ConfigError, ResourceError
-from harness.pinned import SPEED_VARIABLES
-from harness.threads import THREAD_VARIABLES
+from harness.libraries.pinned import SPEED_VARIABLES
+from harness.libraries.threads import THREAD_VARIABLES
 
 ATTEMPTS = 1000  # of 65,536 suffixes in one second
 COMMAND_TIMEOUT_S = 5.0

@@ -23,7 +23,7 @@ def main(*, is_command: bool = False) -> int:
     is_command: this process is `python -m harness.train`, which blas_kernel=library may start again.
     """
     from harness import __version__, command_line
-    from harness.start_again import start_again_if_asked
+    from harness.libraries.start_again import start_again_if_asked
 
     try:
         flags, overrides = command_line.split(sys.argv[1:])

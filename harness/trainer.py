@@ -29,6 +29,7 @@ from harness.plan import Plan
 from harness.planner import make_plan
 from harness.plugins import load_wrapper
 from harness.precision import Precision
+from harness.scratch import MOST_BYTES
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class TrainerSettings:
     loss_gradient: str = "mean"
     transfer: str = "refuse"
     recompute: str = "none"
-    scratch_bytes: int = 64 << 20
+    scratch_bytes: int = MOST_BYTES
     on_nonfinite: str = "stop"
     wrappers: tuple[str, ...] = ()
     seed: int = 0

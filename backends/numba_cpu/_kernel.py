@@ -11,6 +11,7 @@ import hashlib
 import os
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryFile
 from time import perf_counter
 
 import numba
@@ -25,16 +26,22 @@ EXACT = {"contract", "nsz"}
 
 HERE = Path(__file__).parent
 
+if numba.config.DISABLE_JIT:
+    raise ImportError("NUMBA_DISABLE_JIT is set, and these kernels run compiled only: unset it")
+
 
 def kernel(function):
     """A function whose `prange` loops run on all threads, without the GIL; kept on disk."""
     dispatcher = njit(parallel=True, nogil=True, error_model="numpy", fastmath=FAST)(function)
+    folder = cache_folder()
+    if folder is None:
+        return dispatcher  # compiled anew in each process; Numba would choose a folder without us
     before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(cache_folder())
+    numba.config.CACHE_DIR = str(folder)
     try:
         dispatcher.enable_caching()
     except (OSError, RuntimeError):
-        pass  # nowhere to write: compiled anew in each process
+        pass  # the folder was lost since: compiled anew in each process
     finally:
         numba.config.CACHE_DIR = before
     return dispatcher
@@ -52,11 +59,17 @@ def exact(function):
 
 @cache
 def cache_folder():
-    """Where the machine code lies: one folder for each state of the helpers."""
+    """Where the machine code lies: one folder for each state of the helpers; None: nowhere to write."""
     digest = hashlib.sha256()
     for file in sorted(HERE.glob("_*.py")):
         digest.update(file.read_bytes())
-    return _base() / f"kernels-{digest.hexdigest()[:12]}"
+    folder = _base() / f"kernels-{digest.hexdigest()[:12]}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            return folder
+    except OSError:
+        return None
 
 
 def _base():

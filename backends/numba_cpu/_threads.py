@@ -11,6 +11,8 @@ import numba
 import scipy.linalg.cython_blas  # noqa: F401 - loads the library that is held to one thread
 from threadpoolctl import ThreadpoolController
 
+from backends.numba_cpu._kernel import cache_folder
+
 
 def threads():
     """How many threads kernels are to share their work among; they are told, as their last argument."""
@@ -36,6 +38,8 @@ def libraries():
             f"SciPy's {info['internal_api']} {info['version']}: kernels {info['architecture']}, "
             "one thread a tile"
         )
+    if cache_folder() is None:
+        lines.append("nowhere to keep machine code, so each run compiles it (NUMBA_CACHE_DIR)")
     return "; ".join(lines)
 
 

@@ -2,13 +2,14 @@
 
     p[i,j] = exp(s[i,j] - lse[i])                     out[i] = Σ_j p[i,j] v[j]
 
-    dp[i,j] = dout[i] · v[j]                          ds = p (dp - dout[i] · out[i])
+    dp[i,j] = dout[i] · v[j]      delta[i] = dout[i] · out[i]      ds = p (dp - delta[i])
     dq[i] = Σ_j ds[i,j] k[j] / sqrt(D)                dk[j] = Σ_i ds[i,j] q[i] / sqrt(D)
     dv[j] = Σ_i p[i,j] dout[i]
 
-Blocks of queries, whose keys end where the block does (`_attend.py`). The blocks of all heads, one after
-another, are cut into equal work, one run for each thread. In the backward a head that such a cut goes
-through has its dk and dv summed by several threads, each for its own queries, and then added in order.
+Q queries are a block, whose J keys end where the block does (`_attend.py`). The blocks of all U heads of
+all sequences, one after another, are cut into as many runs of equal work as there are threads. In the
+backward a head that such a cut goes through has its dk and dv summed by several threads, each for its
+own queries, and then added in order. A first T, as in `qkv_T3TD`, counts threads.
 """
 
 import math

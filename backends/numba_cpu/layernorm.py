@@ -7,7 +7,8 @@
     dweight = Σ_n dout · xhat       dbias = Σ_n dout
 
 A thread does one row after another: all passes over a row but the first find it in L1. The backward sums
-dweight and dbias of a thread's rows on the way; the sums of the threads are added up in their order.
+dweight and dbias of a thread's rows on the way; those of all threads (dweight_TC, dbias_TC) are added up
+in their order.
 """
 
 import numpy as np
@@ -124,6 +125,7 @@ def _add_gradients(dweight_C, dbias_C, dout_C, x_C, weight_C, mean, rstd):
 
 @helper
 def _gradient(dx_C, dout_C, x_C, weight_C, mean, rstd, mean_dxhat, mean_dxhat_xhat):
+    """dx of one row."""
     for c in range(x_C.size):
         dxhat = wide(dout_C[c]) * wide(weight_C[c])
         xhat = (wide(x_C[c]) - mean) * rstd
@@ -132,6 +134,7 @@ def _gradient(dx_C, dout_C, x_C, weight_C, mean, rstd, mean_dxhat, mean_dxhat_xh
 
 @helper
 def _gradient_and_sum(dx_C, dsum_C, dout_C, x_C, weight_C, mean, rstd, mean_dxhat, mean_dxhat_xhat):
+    """dx of one row, with dsum added."""
     for c in range(x_C.size):
         dxhat = wide(dout_C[c]) * wide(weight_C[c])
         xhat = (wide(x_C[c]) - mean) * rstd

@@ -2,14 +2,14 @@
 
     p[i,j] = exp(s[i,j] - lse[i])                     out[i] = Σ_j p[i,j] v[j]
 
-    dp[i,j] = dout[i] · v[j]                          ds = p (dp - dout[i] · out[i])
+    dp[i,j] = dout[i] · v[j]      delta[i] = dout[i] · out[i]      ds = p (dp - delta[i])
     dq[i] = Σ_j ds[i,j] k[j] / sqrt(D)                dk[j] = Σ_i ds[i,j] q[i] / sqrt(D)
     dv[j] = Σ_i p[i,j] dout[i]
 
 Batched products over strided views: BLAS reads each head where it lies in the packed tensor, and no
 head is copied. Queries go in blocks, whose keys end where the block does, so a long sequence costs
-half its square; what a block may not see in its last square gets -inf added. The
-scores lie in memory key by key, s_JbhI, so maxima and sums over the keys add up long rows.
+half its square; what a block may not see in its last square gets -inf added. The scores lie in memory
+key by key, s_JbhI (J keys, I queries), so maxima and sums over the keys add up long rows.
 
 A masked probability is 0, and 0 times a NaN among the values is NaN. So a head whose result is not
 finite is made again in blocks of one query, which have nothing to mask: a NaN at one position reaches

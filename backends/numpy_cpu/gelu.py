@@ -48,7 +48,7 @@ def gelu(out, x):
 
 
 def gelu_gradient(dx, dout, x):
-    """dx = dout * (1 + t) * (1 + (1 - t) * x * u') / 2, t = tanh(u), of one block. x is float32."""
+    """dx = dout · (1 + t) (1 + (1 - t) x u') / 2, t = tanh u, of one block. x is float32."""
     t, near, slope = (scratch(name, x.shape) for name in ("gelu.t", "gelu.near", "gelu.slope"))
     # Beyond, the slope is 0 or 1; far beyond, x^3 would overflow, and infinity times 0 is NaN.
     np.clip(x, -FLAT, FLAT, out=near)

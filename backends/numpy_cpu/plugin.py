@@ -26,7 +26,7 @@ from backends.numpy_cpu.sgd import sgd
 from backends.numpy_cpu.softmax import softmax_backward, softmax_forward
 from backends.numpy_cpu.squared_norm import squared_norm
 from harness import hookimpl
-from harness.blas import describe
+from harness.libraries.blas import describe
 
 device = "host"
 arrays = "numpy"

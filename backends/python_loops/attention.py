@@ -2,7 +2,7 @@
 
     p[i,j] = exp(s[i,j] - lse[i])                     out[i] = Σ_j p[i,j] v[j]
 
-    dp[i,j] = dout[i] · v[j]                          ds = p (dp - dout[i] · out[i])
+    dp[i,j] = dout[i] · v[j]      delta[i] = dout[i] · out[i]      ds = p (dp - delta[i])
     dq[i] = Σ_j ds[i,j] k[j] / sqrt(D)                dk[j] = Σ_i ds[i,j] q[i] / sqrt(D)
     dv[j] = Σ_i p[i,j] dout[i]
 
@@ -52,11 +52,11 @@ def attention_backward(dqkv_BT3HD, dout_BTHD, qkv_BT3HD, out_BTHD, lse_BHT):
         dv = [[0.0] * D for _ in range(T)]
         for i in range(T):
             q, dout = row(qkv_BT3HD, b, i, Q, h), row(dout_BTHD, b, i, h)
-            lse, dout_out = lse_BHT[b, h, i], dot(dout, row(out_BTHD, b, i, h))
+            lse, delta = lse_BHT[b, h, i], dot(dout, row(out_BTHD, b, i, h))
             dq = [0.0] * D
             for j in range(i + 1):
                 p = exp(dot(q, k[j]) * scale - lse)
-                ds = p * (dot(dout, v[j]) - dout_out)
+                ds = p * (dot(dout, v[j]) - delta)
                 add_scaled(dq, ds * scale, k[j])
                 add_scaled(dk[j], ds * scale, q)
                 add_scaled(dv[j], p, dout)

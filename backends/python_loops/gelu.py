@@ -1,6 +1,6 @@
-"""u = sqrt(2/π) (x + 0.044715 x³)        out = x (1 + tanh u) / 2
+"""u = sqrt(2/pi) (x + 0.044715 x³)        out = x (1 + tanh u) / 2
 
-    dx = dout · ((1 + tanh u) / 2 + x (1 - tanh² u) u' / 2)     u' = sqrt(2/π) (1 + 3 · 0.044715 x²)
+    dx = dout · ((1 + tanh u) / 2 + x (1 - tanh² u) u' / 2)        u' = sqrt(2/pi) (1 + 3 · 0.044715 x²)
 
 Each element stands alone, so both halves are one function of a number, and two loops around it.
 """

@@ -62,6 +62,13 @@ RUNGS: dict[str, Rung] = {
         variants=("backend=numba ops=cpu_bf16",),
         peers=("torch-bf16", "torch-bf16-compile"),
     ),
+    "tiny_bf16": Rung(
+        "4 layers, C=128, B=12, T=64, bf16",
+        SMALL,
+        ("numba",),
+        variants=("backend=numba ops=cpu_bf16",),
+        peers=("torch-bf16", "torch-bf16-compile"),
+    ),
     "threads": Rung(
         "GPT-2 124M, B=4, T=64, one and two threads",
         AS_LLMC,

@@ -32,12 +32,12 @@ from harness.interchange.initial_model import InitialModel
 from harness.interchange.llmc.header import HEADER_BYTES
 from harness.interchange.llmc.layout import Run as Layout
 from harness.interchange.llmc.model import write_llmc_model
+from harness.libraries.start_again import CORETYPE
+from harness.libraries.threads import threads_for
 from harness.models.gpt2 import build
 from harness.models.kinds import tensor_shapes
 from harness.precision import Precision
 from harness.run import load_data
-from harness.start_again import CORETYPE
-from harness.threads import threads_for
 from harness.trainer import TrainerSettings
 
 COMPARED_LOSSES = 10
@@ -304,7 +304,9 @@ def check_same_work(
     for name, one in settings.items():
         config = configs[name]
         work = asdict(replace(one, **free, scratch_bytes=0))  # type: ignore[arg-type]
-        works[name] = {**work, "optimizer.lr": config.optimizer.lr, "data": asdict(config.data)}
+        # The settings of all have the first one's vocabulary; the rest of the model is each one's own.
+        own = {"model": asdict(config.model), "data": asdict(config.data)}
+        works[name] = {**work, **own, "optimizer.lr": config.optimizer.lr}
     (first, work), *others = works.items()
     for name, other in others:
         different = [key for key in work if json.dumps(work[key]) != json.dumps(other[key])]

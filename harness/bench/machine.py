@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.blas import library_of
-from harness.threads import cores_allowed
+from harness.libraries.blas import library_of
+from harness.libraries.threads import cores_allowed
 
 CPU_FOLDER = Path("/sys/devices/system/cpu/cpu0/cache")
 UNKNOWN_CACHE_BYTES = 32 << 20

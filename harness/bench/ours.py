@@ -11,8 +11,8 @@ import numpy as np
 from harness import command_line
 from harness.bench.waterfall import works_of
 from harness.config import RunConfig, model_of, trainer_settings
+from harness.libraries.threads import use_threads
 from harness.plugins import all_ops
-from harness.threads import use_threads
 from harness.trainer import Trainer, TrainerSettings, TrainingPlan
 
 OP_TIMES = Path(__file__).with_name("op_times.py")

@@ -23,7 +23,7 @@ from harness.bench.peaks import Peaks
 from harness.bench.peaks import peaks as measured_peaks
 from harness.bench.report import write
 from harness.bench.train_report import Result
-from harness.errors import NumericsError
+from harness.errors import ConfigError, NumericsError
 
 USUAL_PEERS = ("torch", "torch-compile")
 
@@ -51,6 +51,8 @@ def run_bench_train(
     keep_going: who cannot train is listed as not run. report: REPORT.json and REPORT.md are written.
     Exit code 6 where the losses disagree.
     """
+    if turns < 1:
+        raise ConfigError(f"--turns {turns} must be at least 1", slug="value-too-small")
     for name in peers:
         peer_and_threads(name)
     field = Field(

@@ -7,7 +7,7 @@
     {"do": "run", "steps": 3}                                {"seconds": [...], "losses": [...]}
     {"do": "peak"}                                           {"bytes": the most this process ever held}
     {"do": "waterfall", "steps": 10}                         what the module's contestant says
-    {"do": "end"}                                            the process ends
+    the end of the input                                     the process ends
 
 The module has `prepare(spec)`, which imports and plans and returns "" or why there can be no contestant,
 and `build(spec)`, which takes the memory and returns an object with `what`, `bf16` and `step()`.
@@ -32,8 +32,6 @@ def main() -> int:
     contestant: Any = None
     for line in sys.stdin:
         request = json.loads(line)
-        if request["do"] == "end":
-            break
         try:
             if request["do"] == "build":
                 contestant, reply = _build(request)

@@ -8,6 +8,7 @@ from harness.conformance.judge import EXPLAINED, Verdict, judge
 from harness.conformance.report import Row, counts, row_of, write_report
 from harness.contract import OpTable
 from harness.contract.table import nearest
+from harness.device import HOOKS
 from harness.errors import ConfigError, NumericsError, OpNotImplemented
 from harness.plugins import OPS, Backend, all_ops, installed, load
 from harness.precision import POLICIES
@@ -81,7 +82,7 @@ def _hooks(backend: Backend, part: str, ops: OpTable) -> tuple[str, ...]:
 
 
 def _lacks(backend: Backend, what: str) -> OpNotImplemented:
-    has = sorted(hook for hook in backend.functions if hook not in ("adapt", "capture"))
+    has = sorted(hook for hook in backend.functions if hook not in HOOKS)
     return OpNotImplemented(
         f"backend '{backend.name}' does not implement {what}",
         slug="op-not-implemented",

@@ -27,6 +27,7 @@ from harness.conformance.mutants import Mutation, mutate, mutations_of
 from harness.conformance.mutated_package import Replaced, Subject
 from harness.conformance.mutation_report import Fate, write_report
 from harness.contract import Half, Op, OpTable
+from harness.device import HOOKS
 from harness.errors import NumericsError, PluginError
 from harness.plugins import Backend, all_ops, check, installed, load
 
@@ -95,7 +96,8 @@ def read_subject(backend: str, ops: Sequence[str] | None = None) -> Subject:
     package = plugin.rpartition(".")[0]
     folder = Path(loaded.module.__file__ or "").parent
     files = {path.name: path.read_text() for path in sorted(folder.glob("*.py"))}
-    large, hooks = _hooks_of_files(files, package, loaded.functions)
+    halves = [hook for hook in loaded.functions if hook not in HOOKS]
+    large, hooks = _hooks_of_files(files, package, halves)
     wanted = None if ops is None else {f"{table[op].name}.py" for op in ops}
     return Subject(
         backend,

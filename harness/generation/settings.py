@@ -12,8 +12,8 @@ from harness.command_line import Application, compose_for, split
 from harness.config import ops_config, precision_config
 from harness.data.files import read_bytes
 from harness.errors import ConfigError, DataError
+from harness.libraries.threads import MOST_THREADS
 from harness.sampling import Sampling
-from harness.threads import MOST_THREADS
 from harness.tokenizers import utf8
 
 INTERACTIVE = "-"

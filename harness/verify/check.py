@@ -8,9 +8,9 @@ from harness.config import RunConfig, precision_of, trainer_settings
 from harness.dispatch import EXPAND
 from harness.interchange.llmc.debug_state import LlmcDebugState
 from harness.interchange.model_file import ModelFile
+from harness.libraries.threads import threads_for, using_threads
 from harness.models.gpt2 import GPT2
 from harness.plugins import all_ops
-from harness.threads import threads_for, using_threads
 from harness.trainer import Trainer, TrainerSettings
 from harness.verify import steps_check
 from harness.verify.bounds import PUBLISHED_STEPS, bounds_for

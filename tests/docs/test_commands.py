@@ -24,7 +24,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"])
 RUN = ("harness ", "python -m harness.")
-TIMEOUT_S = 60
+TIMEOUT_S = 300  # the first run with numba compiles, for a minute where nothing else runs
 
 BLOCK = re.compile(
     r"^<!-- (?P<note>(?:file:|exit |not run:).*?) -->$|^```(?P<language>\w+)\n(?P<body>.*?)^```$",

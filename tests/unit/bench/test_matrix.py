@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from harness.plugins import installed
+
 REPOSITORY = Path(__file__).resolve().parents[3]
 CHOSEN = "residual_forward and N64"
 
@@ -36,6 +38,6 @@ def test_asked_for_it_is_timed_and_its_table_printed():
     table = output[output.index("ops against the roofline") :]
     assert "residual_forward N64 C64" in table
     assert "% roofline" in table
-    for backend in ("numpy", "python"):
+    for backend in installed():
         assert f"\n  {backend}" in table
-    assert "2 timed" in table
+    assert f"{len(installed())} timed" in table

@@ -1,3 +1,5 @@
+"""Contestants take turns on the same work, and their losses are held against each other."""
+
 import json
 import sys
 from pathlib import Path
@@ -111,7 +113,7 @@ def test_losses_that_disagree_end_the_command_with_6(
     assert f"ops.layernorm_forward={file} instead of numpy: the half-ops predict" in text
 
 
-@pytest.mark.parametrize("override", ["batch_size=3", "optimizer.lr=1e-4"])
+@pytest.mark.parametrize("override", ["batch_size=3", "optimizer.lr=1e-4", "model.layers=2"])
 def test_variants_that_are_not_the_same_work_are_refused(micro, override):
     with pytest.raises(ConfigError, match="would not do the same work") as refused:
         Contest(Field(entries(micro, ["numpy"], [override])))
@@ -192,6 +194,12 @@ def test_an_unknown_peer_is_refused(micro):
     for name in ("jax", "torch@none", "torch@0"):
         with pytest.raises(ConfigError, match=f"no peer is called '{name}'"):
             run_bench_train(micro, peers=[name])
+
+
+@pytest.mark.parametrize("turns", [0, -1])
+def test_no_turns_are_refused(micro, turns):
+    with pytest.raises(ConfigError, match=f"--turns {turns} must be at least 1"):
+        run_bench_train(micro, peers=[], turns=turns)
 
 
 def test_the_waterfall_has_every_call_of_a_step_and_adds_up(micro, peaks, tmp_path):

@@ -3,10 +3,10 @@
 import numpy  # noqa: F401 - its BLAS is what is looked at
 import pytest
 
-from harness import blas, blas_speed, computed_with, pinned, start_again
 from harness.errors import ConfigError, ResourceError
-from harness.pinned import LEVELS, Facts, pins, processor_level
-from harness.threads import Threads
+from harness.libraries import blas, blas_speed, computed_with, pinned, start_again
+from harness.libraries.pinned import LEVELS, Facts, pins, processor_level
+from harness.libraries.threads import Threads
 
 AVX2, AVX512 = LEVELS.index("AVX2"), LEVELS.index("AVX-512")
 

@@ -10,9 +10,15 @@ import pytest
 import threadpoolctl
 
 from backends.numpy_cpu import _blocks, plugin
-from harness import threads
 from harness.errors import ConfigError, PluginError
-from harness.threads import THREAD_VARIABLES, Threads, threads_for, use_threads, using_threads
+from harness.libraries import threads
+from harness.libraries.threads import (
+    THREAD_VARIABLES,
+    Threads,
+    threads_for,
+    use_threads,
+    using_threads,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -135,7 +141,7 @@ def test_for_the_life_of_a_process_it_stays(monkeypatch):
 def test_a_process_really_computes_with_that_many():
     """From outside: two threads of the library's are there, or only the main one."""
     program = (
-        "import sys, numpy as np; from harness.threads import use_threads; "
+        "import sys, numpy as np; from harness.libraries.threads import use_threads; "
         "from harness.plugins import all_ops, load; use_threads(int(sys.argv[1]), "
         "[load('numpy', all_ops())]); from backends.numpy_cpu import _blocks; "
         "import threadpoolctl; print(_blocks._threads(), "

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from harness import blas_speed
-from harness.doctor import MISSING, OK, WARN, Line, Measured
-from harness.pinned import WORTH_A_WARNING
-from harness.start_again import CORETYPE
-from harness.threads import threads_for
+from harness.doctor.line import MISSING, OK, WARN, Line, Measured
+from harness.libraries import blas_speed
+from harness.libraries.pinned import WORTH_A_WARNING
+from harness.libraries.start_again import CORETYPE
+from harness.libraries.threads import threads_for
 
 WORTH_A_THREAD = 1.2
 """Times as fast, with all threads instead of one: below it they bring less than they disturb."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.start_again import CORETYPE
+from harness.libraries.start_again import CORETYPE
 
 LEVELS = ("SSE", "AVX", "AVX2", "AVX-512")
 """Vector instructions of x86, each about twice as wide as the one before it."""
@@ -95,14 +95,14 @@ class Facts:
 
 def facts() -> Facts:
     """This process: the libraries that are loaded now, and the cost if it was measured."""
-    from harness.blas import libraries
+    from harness.libraries.blas import libraries
 
     found = libraries()
     names = {str(library["internal_api"]) for library in found}
     present = frozenset(names | ({"numpy", "numba", "torch"} & set(sys.modules)))
     cost = None
     if os.environ.get(CORETYPE):
-        from harness.blas_speed import cached_cost
+        from harness.libraries.blas_speed import cached_cost
 
         cost = cached_cost()
     return Facts(libraries=found, present=present, cost=cost)

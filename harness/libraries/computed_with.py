@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness import pinned, start_again
-from harness.blas import describe
-from harness.threads import Threads, asked_by_environment
+from harness.libraries import pinned, start_again
+from harness.libraries.blas import describe
+from harness.libraries.threads import Threads, asked_by_environment
 
 if TYPE_CHECKING:
     from harness.plugins import Backend

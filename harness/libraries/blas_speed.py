@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from harness.start_again import CORETYPE
+from harness.libraries.start_again import CORETYPE
 
 SIZE = 1024  # rows and columns: 2.1 GFLOP, some 15 ms on two cores
 FLOPS = 2 * SIZE**3
@@ -48,7 +48,7 @@ class _Side:
 
     def __init__(self, environment: dict[str, str]) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "harness.blas_speed"],
+            [sys.executable, "-m", "harness.libraries.blas_speed"],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -144,7 +144,7 @@ def _serve() -> None:
     import numpy as np
     import threadpoolctl  # type: ignore[import-untyped]
 
-    from harness.blas import library_of
+    from harness.libraries.blas import library_of
 
     print(library_of("numpy").get("architecture", "unknown"), flush=True)
     x = np.ones((SIZE, SIZE), np.float32)
