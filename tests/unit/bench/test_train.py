@@ -113,11 +113,18 @@ def test_losses_that_disagree_end_the_command_with_6(
     assert f"ops.layernorm_forward={file} instead of numpy: the half-ops predict" in text
 
 
-@pytest.mark.parametrize("override", ["batch_size=3", "optimizer.lr=1e-4", "model.layers=2"])
-def test_variants_that_are_not_the_same_work_are_refused(micro, override):
+@pytest.mark.parametrize(
+    ("override", "differs"),
+    [
+        ("batch_size=3", "batch_size"),
+        ("optimizer.lr=1e-4", "optimizer.lr"),
+        ("model.layers=2", "model"),
+    ],
+)
+def test_variants_that_are_not_the_same_work_are_refused(micro, override, differs):
     with pytest.raises(ConfigError, match="would not do the same work") as refused:
         Contest(Field(entries(micro, ["numpy"], [override])))
-    assert refused.value.facts["differ"] == override.partition("=")[0]
+    assert refused.value.facts["differ"] == differs
 
 
 def test_variants_may_choose_how_a_step_is_computed(micro):
