@@ -118,7 +118,7 @@ class Llmc(Contestant):
         return self._process.pid
 
     def build(self) -> str:
-        self.what = f"{self.program}, float32, OpenMP threads {self.threads}"
+        self.what = f"{self.program.name}, float32, OpenMP threads {self.threads}"
         self.before = 0
         (self.folder / DATA).mkdir(parents=True)
         (self.folder / MODEL).symlink_to(self.weights)

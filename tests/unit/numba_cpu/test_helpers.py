@@ -130,6 +130,8 @@ def test_lent_scratch_is_used_and_too_little_of_it_is_refused():
 
 
 def test_scipys_blas_has_one_thread_and_numpys_keeps_its_own():
+    # What ran before in this process may have told every library.
+    _threads.use_threads(_threads.threads())
     limits = {
         "numpy" if "numpy" in info["filepath"] else "scipy": info["num_threads"]
         for info in threadpoolctl.threadpool_info()
