@@ -44,60 +44,26 @@ def adamw(
         lr * root_c2 / c1,
         1 - lr * weight_decay,
     )
-    _update(param_P, m_P, v_P, grad_P, *(np.float32(f) for f in factors), threads())
+    factors = tuple(np.float32(factor) for factor in factors)
+    _update(param_P, m_P, v_P, grad_P, factors, threads())
 
 
 @kernel
-def _update(
-    param_P,
-    m_P,
-    v_P,
-    grad_P,
-    keep_m,
-    take_g,
-    keep_v,
-    take_g2,
-    least,
-    step,
-    keep_param,
-    tasks,
-):
+def _update(param_P, m_P, v_P, grad_P, factors, tasks):
     for task in prange(tasks):
         start, stop = coarse_part(param_P.size, tasks, task)
-        _update_run(
-            param_P[start:stop],
-            m_P[start:stop],
-            v_P[start:stop],
-            grad_P[start:stop],
-            keep_m,
-            take_g,
-            keep_v,
-            take_g2,
-            least,
-            step,
-            keep_param,
-        )
+        run = slice(start, stop)
+        _update_run(param_P[run], m_P[run], v_P[run], grad_P[run], factors)
 
 
 @helper
-def _update_run(
-    param_P,
-    m_P,
-    v_P,
-    grad_P,
-    keep_m,
-    take_g,
-    keep_v,
-    take_g2,
-    least,
-    step,
-    keep_param,
-):
-    for p in range(param_P.size):
-        g = wide(grad_P[p])
-        m = keep_m * wide(m_P[p]) + take_g * g
-        v = keep_v * wide(v_P[p]) + take_g2 * (g * g)
-        param = keep_param * wide(param_P[p]) - step * m / (np.sqrt(v) + least)
-        m_P[p] = narrow(m_P, m)
-        v_P[p] = narrow(v_P, v)
-        param_P[p] = narrow(param_P, param)
+def _update_run(param_R, m_R, v_R, grad_R, factors):
+    keep_m, take_g, keep_v, take_g2, least, step, keep_param = factors
+    for r in range(param_R.size):
+        g = wide(grad_R[r])
+        m = keep_m * wide(m_R[r]) + take_g * g
+        v = keep_v * wide(v_R[r]) + take_g2 * (g * g)
+        param = keep_param * wide(param_R[r]) - step * m / (np.sqrt(v) + least)
+        m_R[r] = narrow(m_R, m)
+        v_R[r] = narrow(v_R, v)
+        param_R[r] = narrow(param_R, param)
