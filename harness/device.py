@@ -52,7 +52,46 @@ def synchronize() -> None:
 
 @hookspec(firstresult=True)
 def capture(calls: Sequence[Callable[[], None]]) -> Callable[[], None] | None:
-    """Record calls into one that replays them, or None where the device cannot."""
+    """Record calls into one that replays them, or None where the device cannot.
+
+    The calls are recorded and not run. Addresses and scalars are those of the recording: what changes
+    from one replay to the next stands in buffers. No call may wait, copy to or from the host, or take
+    memory. Only calls of backends that state `capturable = True` are recorded.
+    """
+
+
+@hookspec
+def begin_read(buffer: Any) -> Callable[[Any], None]:  # type: ignore[empty-body]
+    """Begin to copy a device buffer to the host; the function returned waits, and fills an array.
+
+    What the buffer holds at this point of the device's order is what is read, whatever is asked of the
+    device after it. Without this hook a run reads with to_host, and waits.
+    """
+
+
+@hookspec
+def free_bytes() -> int:  # type: ignore[empty-body]
+    """Bytes of the device's memory that may yet be taken; asked before anything large is."""
+
+
+@hookspec
+def configure(options: Mapping[str, str]) -> None:
+    """Take the backend's own settings, `cupy.attention=flash`; once, before anything is computed.
+
+    options: a value for each name of the module's `options`, one of those that it lists there.
+    """
+
+
+@hookspec
+def device_seconds(call: Callable[[], None]) -> float:  # type: ignore[empty-body]
+    """Seconds that the device takes for what a call asks of it, by the device's own clock."""
+
+
+@hookspec
+def measure_rates() -> Mapping[str, float]:  # type: ignore[empty-body]
+    """What the device reaches now: `copy_bytes_per_s` of a copy larger than its caches (read and
+    written), and `fp32_flops_per_s`, `tf32_flops_per_s`, `bf16_flops_per_s` of a large matrix product.
+    """
 
 
 @hookspec
@@ -102,6 +141,11 @@ REQUIRED = ("empty", "view", "from_host", "to_host", "zero", "synchronize")
 OPTIONAL = (
     "adapt",
     "capture",
+    "begin_read",
+    "free_bytes",
+    "configure",
+    "device_seconds",
+    "measure_rates",
     "set_threads",
     "describe_libraries",
     "compile_seconds",

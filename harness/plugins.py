@@ -43,6 +43,8 @@ class Backend:
     """A loaded and checked backend.
 
     functions: hook name -> plain function. source: `distribution version`, or a file and its sha256.
+    capturable: its ops only launch on the device's stream, so a captured step may hold them.
+    options: the backend's own settings -> the values each may have, the default first.
     """
 
     name: str
@@ -52,6 +54,8 @@ class Backend:
     functions: Mapping[str, Callable[..., Any]]
     source: str
     module: Any = field(repr=False, default=None)
+    capturable: bool = False
+    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __contains__(self, hook: object) -> bool:
         return hook in self.functions
@@ -294,7 +298,17 @@ def check(module: ModuleType, name: str, source: str, ops: OpTable) -> Backend:
             do="choose one of these, or implement the hook adapt(buffer)",
         )
     computes = getattr(module, "computes", {"fp32": "f32"})
-    return Backend(name, place, arrays, computes, functions, source, module)
+    return Backend(
+        name,
+        place,
+        arrays,
+        computes,
+        functions,
+        source,
+        module,
+        capturable=bool(getattr(module, "capturable", False)),
+        options=getattr(module, "options", {}),
+    )
 
 
 def _check_function(hook: str, function: Any, name: str, source: str, ops: OpTable) -> None:

@@ -1,0 +1,5 @@
+"""GPT-2 on an NVIDIA GPU: libraries where they are hard to beat, CUDA C++ kernels where fusing pays.
+
+What to read here: `layernorm.py` and `cuda/layernorm.cu` side by side; `_launch.py` is all there is
+between them. Without a GPU, HARNESS_CUDA_ON_CPU=1 runs the same kernels on the CPU, slowly (on_cpu/).
+"""

@@ -1,0 +1,37 @@
+"""Choose what computes: the GPU, through CuPy, or the CPU in its place where HARNESS_CUDA_ON_CPU=1.
+
+A machine has memory, one stream, kernels and libraries. The two of them, `_gpu.Gpu` and
+`on_cpu.machine.Cpu`, have these members, and the ops use nothing else:
+
+    name, capability (major, minor), multiprocessors, shared_bytes      what it is
+    empty, view, from_host, to_host, begin_read, zero, synchronize,     the device hooks, as harness/device.py
+    capture, free_bytes                                                 has them
+    function(source, name, defines) -> launch(grid, block, arguments, shared_bytes)
+    library(name)      `cublaslt`, `cublas`, `cudnn`: a module with the library's own functions
+    call(function)     run host code that belongs on the stream: a library's call
+    stream             the stream's address, for libraries
+
+An array has shape, dtype, size, nbytes, reshape and data.ptr, which is where it lies.
+"""
+
+import os
+from functools import cache
+
+VARIABLE = "HARNESS_CUDA_ON_CPU"
+
+
+@cache
+def machine():
+    """The machine of this process, opened when first asked for. Raises ResourceError without a GPU."""
+    if on_cpu():
+        from backends.cupy_cuda.on_cpu.machine import Cpu
+
+        return Cpu()
+    from backends.cupy_cuda._gpu import open_gpu
+
+    return open_gpu()
+
+
+def on_cpu():
+    """Whether kernels run on the CPU in the GPU's place."""
+    return os.environ.get(VARIABLE, "") not in ("", "0")
