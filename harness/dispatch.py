@@ -150,9 +150,11 @@ class Dispatch:
         return rows
 
 
-def bind(choice: Choice, wrappers: tuple[Any, ...] = ()) -> Callable[..., None]:
-    """The plain function of a half-op, after every wrapper had its chance to replace it."""
-    call: Callable[..., None] = choice.backend.functions[choice.hook]
+def bind(
+    choice: Choice, wrappers: tuple[Any, ...] = (), precision: str = "fp32"
+) -> Callable[..., None]:
+    """The plain function of a half-op at a precision, after every wrapper had its chance to replace it."""
+    call: Callable[..., None] = choice.backend.function(choice.hook, precision)
     for wrapper in wrappers:
         call = wrapper.wrap_op(choice.hook, choice.backend.name, call) or call
     return call

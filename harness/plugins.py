@@ -31,6 +31,7 @@ from harness.contract.signature import source_line
 from harness.contract.table import nearest
 from harness.device import Device
 from harness.errors import OpNotImplemented, PluginError
+from harness.precision import POLICIES
 
 BACKENDS = "harness.backends"
 OPS = "harness.ops"
@@ -45,6 +46,8 @@ class Backend:
     functions: hook name -> plain function. source: `distribution version`, or a file and its sha256.
     capturable: its ops only launch on the device's stream, so a captured step may hold them.
     options: the backend's own settings -> the values each may have, the default first.
+    variants: (hook, precision) -> the function that computes it there, where that is another one than
+        for the other precisions: float32 arrays look the same under fp32 and tf32.
     """
 
     name: str
@@ -56,9 +59,14 @@ class Backend:
     module: Any = field(repr=False, default=None)
     capturable: bool = False
     options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    variants: Mapping[tuple[str, str], Callable[..., Any]] = field(default_factory=dict)
 
     def __contains__(self, hook: object) -> bool:
         return hook in self.functions
+
+    def function(self, hook: str, precision: str) -> Callable[..., Any]:
+        """The function that computes a half-op at a precision."""
+        return self.variants.get((hook, precision)) or self.functions[hook]
 
     def where(self, hook: str) -> str:
         """`file:line` of the function that implements a hook."""
@@ -84,6 +92,9 @@ class Backend:
         if self.device == "host":
             return device.HOST
         missing = [hook for hook in device.REQUIRED if hook not in self.functions]
+        if missing and self.arrays != self.name and self.arrays in installed():
+            # A file with one kernel, `device = "cuda"` and `arrays = "cupy"`: cupy owns the memory.
+            return load(self.arrays, all_ops()).open_device()
         if missing:
             raise PluginError(
                 f"backend '{self.name}' is on the device '{self.device}' and does not implement "
@@ -308,7 +319,24 @@ def check(module: ModuleType, name: str, source: str, ops: OpTable) -> Backend:
         module,
         capturable=bool(getattr(module, "capturable", False)),
         options=getattr(module, "options", {}),
+        variants=_variants(module, name, source, ops),
     )
+
+
+def _variants(
+    module: ModuleType, name: str, source: str, ops: OpTable
+) -> Mapping[tuple[str, str], Callable[..., Any]]:
+    """The module's functions for single precisions, held to the same signatures as the others."""
+    found: dict[tuple[str, str], Callable[..., Any]] = getattr(module, "variants", {})
+    for (hook, precision), function in found.items():
+        _check_function(hook, function, name, source, ops)
+        if precision not in POLICIES:
+            raise PluginError(
+                f"backend '{name}' ({source}) has a variant of {hook} for '{precision}'",
+                slug="unknown-precision-variant",
+                there_are=", ".join(POLICIES),
+            )
+    return found
 
 
 def _check_function(hook: str, function: Any, name: str, source: str, ops: OpTable) -> None:

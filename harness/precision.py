@@ -46,6 +46,10 @@ class Precision:
         """The name of the policy that an op runs under."""
         return self.of_op.get(op, self.policy)
 
+    def of_hook(self, hook: str) -> str:
+        """The name of the policy that a half-op runs under."""
+        return self.of(hook.removesuffix("_forward").removesuffix("_backward"))
+
     def dtype(self, role_dtype: str, op: str) -> np.dtype:
         """The dtype of a buffer of an op. role_dtype: `activation`, ..., or a dtype's own name."""
         return dtype_under(self.of(op), role_dtype)

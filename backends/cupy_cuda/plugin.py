@@ -1,7 +1,7 @@
 # ruff: noqa: F401 - what is imported here is what the backend has.
 """The table of contents: every half-op of the backend `cupy`, and what its buffers are."""
 
-from backends.cupy_cuda import _scratch
+from backends.cupy_cuda import _options, _scratch
 from backends.cupy_cuda._machine import machine
 from backends.cupy_cuda.gelu import gelu_backward, gelu_forward
 from harness import hookimpl
@@ -11,6 +11,7 @@ arrays = "cupy"
 # tf32 is for matrix products alone; bf16 is how numbers are stored: sums and statistics are float32.
 computes = {"fp32": "f32", "tf32": {"*": "f32"}, "bf16": {"*": "f32"}}
 capturable = True
+options = _options.CHOICES
 
 
 @hookimpl
@@ -56,6 +57,11 @@ def free_bytes():
 @hookimpl
 def capture(calls):
     return machine().capture(calls)
+
+
+@hookimpl
+def configure(options):
+    _options.choose(options)
 
 
 @hookimpl

@@ -75,7 +75,7 @@ def functions_of_others(backend: Backend, ops: OpTable) -> list[tuple[FunctionTy
                     found[value] = f"{attribute} of backend '{name}'"
     # A function that this backend shows as its own stays callable; `borrowed` refuses it by itself.
     if backend.name != "reference":
-        for function in backend.functions.values():
+        for function in (*backend.functions.values(), *backend.variants.values()):
             found.pop(function, None)
     if backend.name != "reference":
         for op in ops.values():

@@ -104,7 +104,7 @@ def try_case(judged: Judged, trial: Trial) -> Outcome:
 
 def _call(judged: Judged, trial: Trial, memory: Memory, outcome: Outcome) -> bool:
     """Call the kernel; whether it came back as it should."""
-    function = judged.backend.functions[judged.hook]
+    function = judged.backend.function(judged.hook, trial.case.precision)
     compiling = judged.backend.functions.get("compile_seconds", lambda: 0.0)
     arguments = trial.arguments(memory.buffers)
     noise: list[str] = []
@@ -225,7 +225,7 @@ def _repeated(trial: Trial, first: np.ndarray, second: np.ndarray, outcome: Outc
 
 
 def _takes_no_memory(judged: Judged, trial: Trial, memory: Memory, outcome: Outcome) -> None:
-    function: Callable[..., Any] = judged.backend.functions[judged.hook]
+    function: Callable[..., Any] = judged.backend.function(judged.hook, trial.case.precision)
     arguments = trial.arguments(memory.buffers)
     tracing = tracemalloc.is_tracing()
     casting = np.setbufsize(CASTING_ELEMENTS)
