@@ -83,6 +83,14 @@ def configure(options: Mapping[str, str]) -> None:
 
 
 @hookspec
+def check_precision(precision: str) -> None:
+    """Raise ConfigError where the device that is there has no arithmetic for a precision.
+
+    Asked for each precision of a run, before memory is taken.
+    """
+
+
+@hookspec
 def device_seconds(call: Callable[[], None]) -> float:  # type: ignore[empty-body]
     """Seconds that the device takes for what a call asks of it, by the device's own clock."""
 
@@ -144,6 +152,7 @@ OPTIONAL = (
     "begin_read",
     "free_bytes",
     "configure",
+    "check_precision",
     "device_seconds",
     "measure_rates",
     "set_threads",

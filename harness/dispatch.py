@@ -15,7 +15,7 @@ from typing import Any
 from harness.contract import Op, OpTable
 from harness.contract.table import nearest
 from harness.errors import ConfigError
-from harness.plugins import Backend, load, require
+from harness.plugins import Backend, configure, load, require
 
 EVERY_OP = "every_op"
 EXPAND = "expand"
@@ -38,11 +38,19 @@ class Dispatch:
     """The table op -> backend of one run. Backends are loaded when first chosen.
 
     choices: `every_op`, op names and half names -> backend name, file ending in .py, or None.
-    Raises ConfigError for a key that is no op, PluginError for an unknown or broken backend.
+    options: backend -> settings of its own; those of a backend that no choice names are left alone.
+    Raises ConfigError for a key that is no op or an option that is none, PluginError for an unknown or
+    broken backend.
     """
 
-    def __init__(self, ops: OpTable, choices: Mapping[str, str | None]) -> None:
+    def __init__(
+        self,
+        ops: OpTable,
+        choices: Mapping[str, str | None],
+        options: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
         self.ops = ops
+        self._options = options or {}
         self._choices = {key: value for key, value in choices.items() if value is not None}
         self._backends: dict[str, Backend] = {}
         for key, value in self._choices.items():
@@ -72,6 +80,7 @@ class Dispatch:
     def backend(self, name: str) -> Backend:
         if name not in self._backends:
             self._backends[name] = load(name, self.ops)
+            configure(self._backends[name], self._options.get(name, {}))
         return self._backends[name]
 
     @property

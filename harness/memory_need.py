@@ -28,11 +28,12 @@ def available_bytes() -> int:
 class MemoryNeed:
     """The needs of one run.
 
-    ways_out: from (needed, available) to what the user may type.
+    ways_out: from (needed, available) to what the user may type. where: whose memory it is.
     """
 
     ways_out: Callable[[int, int], list[str]]
     available: int = field(default_factory=lambda: available_bytes())
+    where: str = "host"
     needs: list[tuple[str, int]] = field(default_factory=list)
 
     @property
@@ -50,11 +51,11 @@ class MemoryNeed:
         if self.nbytes <= self.available:
             return
         raise ResourceError(
-            f"this run needs {readable(self.nbytes)} of memory, and there are "
-            f"{readable(self.available)}",
+            f"this run needs {readable(self.nbytes)} of memory{of_device(self.where)}, and there "
+            f"are {readable(self.available)}",
             slug="memory-too-small",
             needed="\n".join(f"{readable(n):>10}  {what}" for what, n in self.needs),
-            largest="\n".join(largest_tensors(plan)) if plan else None,
+            largest="\n".join(largest_tensors(plan, self.where)) if plan else None,
             effect="nothing was allocated",
             do="\n".join(self.ways_out(self.nbytes, self.available)),
         )
@@ -80,9 +81,14 @@ def lasting_bytes(plan: Plan, device: str) -> int:
     return total
 
 
-def largest_tensors(plan: Plan) -> list[str]:
-    """A line for each of the largest tensors on the host, the largest first."""
-    found: list[Version] = [v for v in plan.versions.values() if v.device == "host"]
+def of_device(name: str) -> str:
+    """`` for the host, ` on cuda` for another."""
+    return "" if name == "host" else f" on {name}"
+
+
+def largest_tensors(plan: Plan, device: str = "host") -> list[str]:
+    """A line for each of the largest tensors on a device, the largest first."""
+    found: list[Version] = [v for v in plan.versions.values() if v.device == device]
     found.sort(key=lambda v: -v.nbytes)
     return [
         f"{readable(v.nbytes):>10}  {v.tensor.name} {v.tensor.shape} {v.dtype.name}"

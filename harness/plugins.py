@@ -30,7 +30,7 @@ from harness.contract import Op, OpTable, core_ops, read_op
 from harness.contract.signature import source_line
 from harness.contract.table import nearest
 from harness.device import Device
-from harness.errors import OpNotImplemented, PluginError
+from harness.errors import ConfigError, OpNotImplemented, PluginError
 from harness.precision import POLICIES
 
 BACKENDS = "harness.backends"
@@ -92,9 +92,11 @@ class Backend:
         if self.device == "host":
             return device.HOST
         missing = [hook for hook in device.REQUIRED if hook not in self.functions]
-        if missing and self.arrays != self.name and self.arrays in installed():
+        if len(missing) == len(device.REQUIRED) and self.arrays in set(installed()) - {self.name}:
             # A file with one kernel, `device = "cuda"` and `arrays = "cupy"`: cupy owns the memory.
-            return load(self.arrays, all_ops()).open_device()
+            owner = load(self.arrays, all_ops())
+            if owner.device == self.device:
+                return owner.open_device()
         if missing:
             raise PluginError(
                 f"backend '{self.name}' is on the device '{self.device}' and does not implement "
@@ -228,6 +230,31 @@ def load_wrapper(name: str, ops: OpTable) -> Any:
             do="mark a function wrap_op(op, backend, call) with @hookimpl",
         )
     return wrapper.module
+
+
+def configure(backend: Backend, given: Mapping[str, str]) -> None:
+    """Hand a backend its own settings, those not given at their defaults; nothing where it has none.
+
+    Raises ConfigError for a setting or a value that the backend does not list.
+    """
+    for name, value in given.items():
+        if name not in backend.options:
+            raise ConfigError(
+                f"{backend.name}.{name}={value}: the backend has no such setting",
+                slug="unknown-backend-option",
+                nearest=nearest(name, backend.options),
+                there_are=", ".join(backend.options) or "none",
+            )
+        if value not in backend.options[name]:
+            raise ConfigError(
+                f"{backend.name}.{name}={value} is unknown",
+                slug="unknown-backend-option",
+                nearest=nearest(value, backend.options[name]),
+                there_are=", ".join(backend.options[name]),
+            )
+    if "configure" in backend:
+        defaults = {name: values[0] for name, values in backend.options.items()}
+        backend.functions["configure"]({**defaults, **given})
 
 
 def _only(point: EntryPoint, group: str) -> EntryPoint:

@@ -7,6 +7,7 @@ import dataclasses
 import time
 from collections.abc import Generator as Steps
 
+from harness.config import options_of
 from harness.decoder import Decoder, NextToken, Recomputer
 from harness.device import HOST
 from harness.dispatch import Dispatch
@@ -113,7 +114,7 @@ def _make_decoder(
     config: GenerateConfig, source: ModelFile, B: int, longest: int | None
 ) -> NextToken:
     model, ops = source.model, all_ops()
-    dispatch = Dispatch(ops, chosen(config.ops))
+    dispatch = Dispatch(ops, chosen(config.ops), options_of(config))
     wrappers = tuple(load_wrapper(name, ops) for name in config.wrappers)
     precision = Precision(config.precision, chosen(config.precision_of))
     program, _ = build(ops, model, 1, 1, head="logits")

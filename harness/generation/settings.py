@@ -9,7 +9,7 @@ from typing import Any
 from harness.bounds import WORDS, Bounds
 from harness.bounds import check as check_bounds
 from harness.command_line import Application, compose_for, split
-from harness.config import ops_config, precision_config
+from harness.config import CupyConfig, ops_config, precision_config
 from harness.data.files import read_bytes
 from harness.errors import ConfigError, DataError
 from harness.libraries.threads import MOST_THREADS
@@ -49,6 +49,7 @@ class GenerateConfig:
     threads: int | None = None
     blas_kernel: str = "environment"
     wrappers: list[str] = field(default_factory=list)
+    cupy: CupyConfig = field(default_factory=CupyConfig)
     ops: Any = field(default_factory=lambda: ops_config()())
     precision_of: Any = field(default_factory=lambda: precision_config()())
 

@@ -1,0 +1,224 @@
+"""The GPU, through CuPy: memory from its pool, one stream of our own, kernels compiled by nvrtc.
+
+Everything runs on the one stream, in order. Copies to the device go through pinned memory and come back
+at once; only to_host, synchronize and the reading of a begun read wait.
+"""
+
+import threading
+from collections import deque
+from functools import cached_property
+from time import perf_counter
+
+import numpy as np
+
+from backends.cupy_cuda import _gpu_errors
+from backends.cupy_cuda._launch import COMPILE_OPTIONS
+
+PINNED_BYTES = 4 << 20
+"""A copy to the device of at most this many bytes goes through pinned memory; a larger one waits."""
+
+SLOTS = 32
+"""Copies under way at a time, before the oldest is waited for."""
+
+STATIC_SHARED_BYTES = 48 << 10
+"""What a block may take of shared memory without asking for more."""
+
+TO_DEVICE, TO_HOST = 1, 2  # of cudaMemcpyKind
+
+
+def open_gpu():
+    """The first GPU that this process sees. Raises ResourceError or PluginError that says what lacks."""
+    return Gpu(_gpu_errors.checked_cupy())
+
+
+class Slot:
+    """Pinned memory that a copy passes through, and the event that says when it has."""
+
+    def __init__(self, cupy):
+        self._cupy, self.nbytes, self.memory = cupy, 0, None
+        self.event = cupy.cuda.Event(disable_timing=True)
+
+    def wait(self):
+        self.event.synchronize()
+
+    def numpy(self, shape, dtype):
+        """The memory as a NumPy array; it grows where it must."""
+        nbytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        if nbytes > self.nbytes:
+            self.memory = self._cupy.cuda.alloc_pinned_memory(nbytes)
+            self.nbytes = nbytes
+        return np.ndarray(shape, dtype, self.memory)
+
+
+class Gpu:
+    """The machine. `copies` and `waits` count what the host did, as on the CPU."""
+
+    def __init__(self, cupy):
+        self._cupy, self._runtime = cupy, cupy.cuda.runtime
+        self.device = cupy.cuda.Device()
+        properties = self._runtime.getDeviceProperties(self.device.id)
+        self.name = properties["name"].decode()
+        self.capability = (properties["major"], properties["minor"])
+        self.multiprocessors = properties["multiProcessorCount"]
+        self.shared_bytes = self.device.attributes["MaxSharedMemoryPerBlockOptin"]
+        self.cache_bytes = properties["l2CacheSize"]
+        self.copies = self.waits = 0
+        self.compile_seconds = 0.0
+        self._pool = cupy.get_default_memory_pool()
+        self._stream = cupy.cuda.Stream(non_blocking=True)
+        self._stream.use()
+        self._thread = threading.get_ident()
+        self._modules, self._functions = {}, {}
+        self._outgoing = deque(Slot(cupy) for _ in range(SLOTS))
+        self._incoming = []  # slots that no read holds
+
+    @property
+    def stream(self):
+        return self._stream.ptr
+
+    # -- memory -------------------------------------------------------------------------------
+
+    def empty(self, nbytes):
+        try:
+            return self._cupy.cuda.alloc(max(1, nbytes))
+        except self._cupy.cuda.memory.OutOfMemoryError as error:
+            raise _gpu_errors.out_of_memory(self, nbytes) from error
+
+    def view(self, memory, offset, shape, dtype):
+        pointer = memory.data if isinstance(memory, self._cupy.ndarray) else memory
+        return self._cupy.ndarray(tuple(shape), np.dtype(dtype), memptr=pointer + offset)
+
+    def from_host(self, buffer, array):
+        array = np.ascontiguousarray(array)
+        assert (array.dtype, array.size) == (buffer.dtype, buffer.size), "of one dtype and size"
+        self.copies += 1
+        if array.nbytes > PINNED_BYTES:
+            self._copy(buffer.data.ptr, array.ctypes.data, array.nbytes, TO_DEVICE)
+            self._stream.synchronize()
+            return
+        slot = self._outgoing.popleft()
+        slot.wait()
+        staged = slot.numpy(array.shape, array.dtype)
+        np.copyto(staged, array)
+        self._copy(buffer.data.ptr, staged.ctypes.data, array.nbytes, TO_DEVICE)
+        slot.event.record(self._stream)
+        self._outgoing.append(slot)
+
+    def to_host(self, array, buffer):
+        assert (array.dtype, array.size) == (buffer.dtype, buffer.size), "of one dtype and size"
+        assert array.flags.c_contiguous, "the host's array is contiguous"
+        self.copies += 1
+        self.waits += 1
+        self._copy(array.ctypes.data, buffer.data.ptr, array.nbytes, TO_HOST)
+        self._stream.synchronize()
+
+    def begin_read(self, buffer):
+        """Begin a copy to pinned memory; the function returned waits for it alone."""
+        slot = self._incoming.pop() if self._incoming else Slot(self._cupy)
+        staged = slot.numpy(buffer.shape, buffer.dtype)
+        self.copies += 1
+        self._copy(staged.ctypes.data, buffer.data.ptr, staged.nbytes, TO_HOST)
+        slot.event.record(self._stream)
+
+        def read(array):
+            slot.wait()
+            np.copyto(array, staged, casting="no")
+            self._incoming.append(slot)
+
+        return read
+
+    def _copy(self, to, source, nbytes, kind):
+        self._runtime.memcpyAsync(to, source, nbytes, kind, self._stream.ptr)
+
+    def zero(self, buffer):
+        self._runtime.memsetAsync(buffer.data.ptr, 0, buffer.nbytes, self._stream.ptr)
+
+    def synchronize(self):
+        self.waits += 1
+        self._stream.synchronize()
+
+    def free_bytes(self):
+        free, _ = self._runtime.memGetInfo()
+        return free + self._pool.free_bytes()
+
+    # -- the stream ---------------------------------------------------------------------------
+
+    def call(self, function):
+        """Host code that asks the stream for something: a library's call."""
+        function()
+
+    def capture(self, calls):
+        """Record calls as a CUDA graph. Raises ResourceError where they take memory."""
+        before = self._pool.total_bytes(), self._pool.used_bytes()
+        self._stream.begin_capture()
+        try:
+            for call in calls:
+                call()
+        finally:
+            graph = self._stream.end_capture()
+        if (self._pool.total_bytes(), self._pool.used_bytes()) != before:
+            raise _gpu_errors.memory_in_capture(before, self._pool)
+        graph.upload(self._stream)
+        return lambda: graph.launch(self._stream)
+
+    def device_seconds(self, call):
+        """The time between two events around what a call asks for."""
+        start, stop = self._cupy.cuda.Event(), self._cupy.cuda.Event()
+        start.record(self._stream)
+        call()
+        stop.record(self._stream)
+        stop.synchronize()
+        return self._cupy.cuda.get_elapsed_time(start, stop) / 1e3
+
+    seconds = device_seconds
+
+    # -- kernels and libraries ----------------------------------------------------------------
+
+    def function(self, source, name, defines):
+        key = source.name, name, defines
+        if key not in self._functions:
+            start = perf_counter()
+            self._functions[key] = self._launcher(source, name, defines)
+            self.compile_seconds += perf_counter() - start
+        return self._functions[key]
+
+    def _launcher(self, source, name, defines):
+        module_key = source.name, defines
+        if module_key not in self._modules:
+            options = (*COMPILE_OPTIONS, *(f"-D{key}={value}" for key, value in defines))
+            self._modules[module_key] = self._cupy.RawModule(code=source.text, options=options)
+        kernel = self._modules[module_key].get_function(name)
+        allowed = STATIC_SHARED_BYTES
+
+        def launch(grid, block, arguments, shared_bytes):
+            nonlocal allowed
+            if shared_bytes > allowed:
+                kernel.max_dynamic_shared_size_bytes = allowed = shared_bytes
+            values = tuple(map(_value, arguments))
+            if threading.get_ident() == self._thread:
+                kernel(grid, block, values, shared_mem=shared_bytes)
+            else:  # the current stream is a thread's own
+                with self._stream:
+                    kernel(grid, block, values, shared_mem=shared_bytes)
+
+        return launch
+
+    def library(self, name):
+        return _gpu_errors.library(name)
+
+    @cached_property
+    def versions(self):
+        """What computes here, for the run's header."""
+        return (
+            f"{self.name} (compute capability {self.capability[0]}.{self.capability[1]}), "
+            f"driver {_gpu_errors.dotted(self._runtime.driverGetVersion())}, "
+            f"CUDA runtime {_gpu_errors.dotted(self._runtime.runtimeGetVersion())}, "
+            f"CuPy {self._cupy.__version__}"
+        )
+
+
+def _value(argument):
+    """An argument as CuPy hands it to a kernel: addresses as 64-bit numbers, scalars as they are."""
+    if argument is None:
+        return np.uint64(0)
+    return argument if isinstance(argument, np.generic) else np.uint64(argument.data.ptr)

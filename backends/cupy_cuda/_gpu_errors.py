@@ -1,0 +1,147 @@
+"""What can be missing on the way to a GPU, each as one error that says what to do.
+
+    CuPy, driver, a driver that is new enough, a GPU, a GPU that is new enough, a library, memory
+"""
+
+from importlib import import_module
+
+from harness.errors import ConfigError, PluginError, ResourceError
+
+LEAST_CAPABILITY = (7, 0)
+"""Of the kernels: they need shuffles with masks and independent threads."""
+
+LEAST_FOR = {"tf32": (8, 0), "bf16": (8, 0)}
+"""Tensor cores take these from the A100 on."""
+
+INSUFFICIENT_DRIVER, NO_DEVICE = 35, 100  # of cudaError
+
+EXTRAS = 'pip install "gpt2-harness[cuda12]", or [cuda13] for a driver of CUDA 13'
+WITHOUT = "backend=numba trains on the CPU; HARNESS_CUDA_ON_CPU=1 runs these kernels there, for tests"
+
+LIBRARIES = {
+    "cublaslt": ("nvmath.bindings.cublasLt", "nvmath-python", "cupy.matmul=cublas"),
+    "cublas": ("cupy_backends.cuda.libs.cublas", "nvidia-cublas", "cupy.matmul=cublaslt"),
+    "cudnn": ("cudnn", "nvidia-cudnn-frontend", "cupy.attention=flash"),
+}
+"""Library -> its module, the package that has it, and the setting that does without it."""
+
+
+def checked_cupy():
+    """CuPy, once there is a driver and a GPU that it can use."""
+    try:
+        import cupy
+    except ImportError as error:
+        raise PluginError(
+            "backend 'cupy' needs CuPy, which is not installed",
+            slug="library-missing",
+            reason=error,
+            do=f"{EXTRAS}\n{WITHOUT}",
+        ) from error
+    check_runtime(cupy.cuda.runtime)
+    return cupy
+
+
+def check_runtime(runtime):
+    """Raise ResourceError where the driver or the GPU will not do. runtime: cupy.cuda.runtime."""
+    try:
+        count = runtime.getDeviceCount()
+    except runtime.CUDARuntimeError as error:
+        raise _no_devices(runtime, error) from error
+    if count == 0:
+        raise _no_gpu("the driver sees no GPU (CUDA_VISIBLE_DEVICES?)")
+    properties = runtime.getDeviceProperties(runtime.getDevice())
+    capability = properties["major"], properties["minor"]
+    if capability < LEAST_CAPABILITY:
+        raise ResourceError(
+            f"backend 'cupy' cannot use this GPU: {properties['name'].decode()}",
+            slug="gpu-too-old",
+            expected=f"compute capability {_capability(LEAST_CAPABILITY)} or later",
+            found=_capability(capability),
+            do=WITHOUT,
+        )
+
+
+def _no_devices(runtime, error):
+    driver = runtime.driverGetVersion()
+    if driver == 0:
+        return _no_gpu("there is no NVIDIA driver")
+    if error.status == INSUFFICIENT_DRIVER:
+        return ResourceError(
+            "backend 'cupy': the NVIDIA driver is too old for this CUDA",
+            slug="driver-too-old",
+            expected=f"a driver of CUDA {dotted(runtime.runtimeGetVersion())} or later",
+            found=f"one of CUDA {dotted(driver)}",
+            do='a newer driver, or an older CUDA: pip install "gpt2-harness[cuda12]"',
+        )
+    if error.status == NO_DEVICE:
+        return _no_gpu("the driver sees no GPU (CUDA_VISIBLE_DEVICES?)")
+    return _no_gpu(str(error))
+
+
+def _no_gpu(reason):
+    return ResourceError(
+        "backend 'cupy' needs an NVIDIA GPU, and there is none",
+        slug="no-gpu",
+        reason=reason,
+        do=WITHOUT,
+    )
+
+
+def check_precision(name, capability, precision):
+    """Raise ConfigError where a GPU has no arithmetic for a precision."""
+    least = LEAST_FOR.get(precision, LEAST_CAPABILITY)
+    if capability < least:
+        raise ConfigError(
+            f"precision={precision} needs compute capability {_capability(least)} or later",
+            slug="precision-needs-newer-gpu",
+            found=f"{name}, {_capability(capability)}",
+            do="precision=fp32",
+        )
+
+
+def library(name):
+    """The module of a library. Raises PluginError where it is not there, and names the other way."""
+    module, package, otherwise = LIBRARIES[name]
+    try:
+        if name == "cublas":
+            import_module("cupy.cublas")  # finds libcublas among the installed wheels
+        found = import_module(module)
+        if name == "cublaslt":
+            found.get_version()  # loads the library itself
+        return found
+    except Exception as error:  # nvmath and cudnn raise errors of their own where a file is missing
+        raise PluginError(
+            f"backend 'cupy' needs {name}, which is not there",
+            slug="library-missing",
+            reason=f"{type(error).__name__}: {error}",
+            do=f"{otherwise}, or install {package}: {EXTRAS}",
+        ) from error
+
+
+def out_of_memory(gpu, nbytes):
+    return ResourceError(
+        f"{nbytes:,} bytes are wanted on {gpu.name}, and {gpu.free_bytes():,} are free",
+        slug="device-memory-too-small",
+        do="a smaller batch_size, with gradient_accumulation; recompute=block; or precision=bf16",
+    )
+
+
+def memory_in_capture(before, pool):
+    total, used = before
+    return ResourceError(
+        "memory was taken while a step was captured",
+        slug="capture-took-memory",
+        expected=f"{used:,} bytes in use of {total:,}",
+        found=f"{pool.used_bytes():,} of {pool.total_bytes():,}",
+        effect="its graph would write to memory that is handed out again",
+        do="capture=off",
+    )
+
+
+def _capability(pair):
+    return f"{pair[0]}.{pair[1]}"
+
+
+def dotted(version):
+    """12090 -> 12.9"""
+    return f"{version // 1000}.{version % 1000 // 10}"
