@@ -6,6 +6,7 @@ at once; only to_host, synchronize and the reading of a begun read wait.
 
 import threading
 from collections import deque
+from contextlib import suppress
 from functools import cached_property
 from time import perf_counter
 
@@ -154,8 +155,11 @@ class Gpu:
         try:
             for call in calls:
                 call()
-        finally:
-            graph = self._stream.end_capture()
+        except BaseException:
+            with suppress(Exception):  # a capture that was broken ends with an error of its own
+                self._stream.end_capture()
+            raise
+        graph = self._stream.end_capture()
         if (self._pool.total_bytes(), self._pool.used_bytes()) != before:
             raise _gpu_errors.memory_in_capture(before, self._pool)
         graph.upload(self._stream)
