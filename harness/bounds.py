@@ -49,6 +49,7 @@ AT_MOST = {"threads": MOST_THREADS}
 WORDS = {
     "loss_gradient": ("mean", "sum"),
     "on_nonfinite": ("stop", "skip"),
+    "capture": ("auto", "off"),
     "transfer": ("refuse", "allow"),
     "recompute": ("none", "gelu", "block"),
     "blas_kernel": ("environment", "library"),

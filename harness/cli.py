@@ -4,6 +4,7 @@ harness backends                       what is installed; imports no backend
 harness plan [key=value ...]           what a training run would do, call by call
 harness check NAME_OR_FILE[::op]       conformance of one backend, file, op or half
 harness bench peaks|ops|train [...]    how close to the machine's limit
+harness gpu-acceptance [...]           prove a GPU backend on its GPU; a dated record
 harness mutate [BACKEND]               does the conformance suite notice broken source?
 harness import llmc|hf MODEL [FOLDER]  a stored model, as the harness's own
 harness export llmc|hf|peft MODEL OUT  a stored model or run, for llm.c, transformers or peft
@@ -67,6 +68,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     """Options may stand among the key=value ones, which argparse alone takes in one piece only."""
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
+    if arguments.run is _gpu_acceptance:
+        arguments.arguments = rest  # it has a parser of its own
+        return arguments
     if rest and not (
         hasattr(arguments, "overrides") and all("=" in r and r[0] != "-" for r in rest)
     ):
@@ -178,6 +182,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("arguments", nargs=argparse.REMAINDER)
     command.set_defaults(run=_bench)
+
+    command = commands.add_parser(
+        "gpu-acceptance", help="prove a GPU backend on its GPU; a dated record", add_help=False
+    )
+    command.set_defaults(run=_gpu_acceptance, arguments=None)
     return parser
 
 
@@ -193,7 +202,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     from harness.config import model_of, trainer_settings
     from harness.interchange.starting_model import starting_model
     from harness.plugins import all_ops
-    from harness.run import load_data
+    from harness.run_data import load_data
     from harness.trainer import TrainingPlan
 
     (config,) = command_line.check(arguments.overrides)
@@ -278,6 +287,12 @@ def _bench(arguments: argparse.Namespace) -> int:
     from harness.bench.commands import main as bench
 
     return bench(arguments.arguments)
+
+
+def _gpu_acceptance(arguments: argparse.Namespace) -> int:
+    from harness.acceptance.arguments import main as accept
+
+    return accept(arguments.arguments)
 
 
 def _mutate(arguments: argparse.Namespace) -> int:

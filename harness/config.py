@@ -91,6 +91,15 @@ class SampleConfig:
     top_k: int | None = 40
 
 
+@dataclass
+class CupyConfig:
+    """Settings of the backend cupy; null is its default. backends/cupy_cuda/_options.py explains them."""
+
+    matmul: str | None = None
+    attention: str | None = None
+    algorithm: str | None = None
+
+
 @cache
 def ops_config() -> type:
     """A dataclass with a key for every_op, each op and each half: the backend, or null to inherit."""
@@ -115,6 +124,7 @@ class RunConfig:
     model_from: str | None = None
     optimizer_from: str | None = None
     precision: str = "fp32"
+    rounding: str = "nearest"
     transfer: str = "refuse"
     threads: int | None = None
     blas_kernel: str = "environment"
@@ -129,6 +139,7 @@ class RunConfig:
     clip_norm: float | None = 1.0
     loss_gradient: str = "mean"
     on_nonfinite: str = "stop"
+    capture: str = "auto"
     log_every: int = 1
     validate_every: int = 0
     validation_batches: int | None = 20
@@ -146,6 +157,7 @@ class RunConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     sample: SampleConfig = field(default_factory=SampleConfig)
+    cupy: CupyConfig = field(default_factory=CupyConfig)
     ops: Any = field(default_factory=lambda: ops_config()())
     precision_of: Any = field(default_factory=lambda: precision_config()())
 
@@ -186,7 +198,13 @@ def adapter_of(run: RunConfig) -> Lora | None:
 
 def precision_of(run: RunConfig) -> Precision:
     chosen = {op: policy for op, policy in _items(run.precision_of) if policy is not None}
-    return Precision(run.precision, chosen)
+    return Precision(run.precision, chosen, run.rounding)
+
+
+def options_of(run: Any) -> dict[str, dict[str, str]]:
+    """Backend -> the settings of its own that the configuration gives it."""
+    given = {key: value for key, value in vars(run.cupy).items() if value is not None}
+    return {"cupy": given}
 
 
 def trainer_settings(run: RunConfig, model: GPT2) -> TrainerSettings:
@@ -197,6 +215,7 @@ def trainer_settings(run: RunConfig, model: GPT2) -> TrainerSettings:
         batch_size=run.batch_size,
         sequence_length=sequence_length(run),
         ops=dict(_items(run.ops)),
+        options=options_of(run),
         optimizer=OptimizerSettings(
             name=optimizer.name,
             beta1=optimizer.beta1,
@@ -214,6 +233,7 @@ def trainer_settings(run: RunConfig, model: GPT2) -> TrainerSettings:
         recompute=run.recompute,
         scratch_bytes=run.scratch_mib * 2**20,
         on_nonfinite=run.on_nonfinite,
+        capture=run.capture,
         wrappers=tuple(run.wrappers),
         seed=run.seed,
         adapter=adapter_of(run),

@@ -22,7 +22,7 @@ from harness.commons import Commons
 from harness.dispatch import Dispatch
 from harness.errors import ConfigError
 from harness.executor import Executor
-from harness.memory_need import MemoryNeed, host_bytes
+from harness.memory_need import MemoryNeed, host_bytes, low_bytes
 from harness.models.gpt2 import GPT2, Adapter, build
 from harness.models.gpt2_decode import build_decode, build_head, check_decodes
 from harness.op_errors import naming_the_op
@@ -85,7 +85,7 @@ class NextToken(ABC):
         self._texts = []
         texts = [check_token_ids(list(p), self.model.vocab_size).tolist() for p in prompts]
         with self._naming_the_op():
-            # Copies of the parameters are common to all executors: those of one are those of all.
+            # What is made of the parameters is common to all executors: that of one is that of all.
             next(iter(self._executors.values())).refresh()
             self._texts = [self._kept(text) for text in texts]
             return self._begin()
@@ -131,7 +131,11 @@ class NextToken(ABC):
             train=False,
             home=self.parameters.device.name,
             transfer=self._transfer,
+            layout=self.parameters.layout,
         )
+        low = low_bytes(plan, self.parameters)
+        if low:
+            self._memory.add("weights in bfloat16", low)
         need = host_bytes(plan)
         if need > self._counted:  # what executors have in common is counted once
             self._memory.add(f"{self.B} rows of up to {self.capacity} tokens", need - self._counted)

@@ -13,8 +13,9 @@ import numpy as np
 from harness.commons import SHARED_KINDS, Commons
 from harness.device import HOST, Device
 from harness.dispatch import bind
+from harness.low_weights import ARENA, part_of
 from harness.memory import aligned
-from harness.parameters import Parameters
+from harness.parameters import LOW, Parameters
 from harness.plan import Plan, Step, Version, View
 from harness.program import Tensor
 from harness.scratch import lending
@@ -47,6 +48,8 @@ class Executor:
         self._arenas: dict[str, Any] = {}
         self._persistent: dict[Version, Any] = {}
         self._open_devices()
+        if plan.renewals:
+            parameters.need_low(plan.precision.rounding)
         if plan.backward:
             parameters.need("gradient")
         self._staging = np.empty(plan.staging_bytes, np.uint8)
@@ -101,9 +104,21 @@ class Executor:
             call()
 
     def refresh(self) -> None:
-        """Renew casts and copies of the parameters; once, after the optimizer."""
-        for call in self._refresh:
-            call()
+        """Renew the low-precision weights, where the masters have changed since, and all copies.
+
+        Once, after the optimizer. A capture of the step holds what the call did as it was captured:
+        whether the optimizer leaves the low weights to this call is the same in every step.
+        """
+        for step, call in zip(self.plan.refresh, self._refresh, strict=True):
+            part = part_of(step)
+            if part is None or self.parameters.is_stale(part):
+                call()
+            if part is not None:
+                self.parameters.renewed(part)
+
+    def result(self, number: int = 0) -> tuple[Device, Any]:
+        """Where a result of the forward lies: its device, and its buffer there."""
+        return self._results[number]
 
     def read(self, result: int = 0, into: np.ndarray | None = None) -> np.ndarray:
         """A result of the forward, as a new NumPy array, or in one of its shape and dtype."""
@@ -148,6 +163,8 @@ class Executor:
         if version.kind == "activation":
             memory, offset = self._arenas[version.device], version.block.offset
             return device.view(memory, offset, view.shape, version.dtype)
+        if version.kind == ARENA:
+            return self.parameters.part(version.tensor.name, version.dtype, view.shape)
         owned = self._owned_by_parameters(version)
         if owned is not None:
             arena, name = owned
@@ -162,11 +179,11 @@ class Executor:
         return device.view(self._persistent[version], 0, view.shape, version.dtype)
 
     def _owned_by_parameters(self, version: Version) -> tuple[str, str] | None:
-        """(arena, parameter) of a master weight or a gradient at home; None for other copies."""
-        if version.device != self.plan.home or version.dtype != np.float32:
+        """(arena, parameter) of a weight or a gradient at home; None for other copies."""
+        if version.device != self.plan.home:
             return None
         if version.kind == "parameter":
-            return "parameter", version.tensor.name
+            return "parameter" if version.dtype == np.float32 else LOW, version.tensor.name
         for name, gradient in self.plan.gradients.items():
             if gradient is version:
                 return "gradient", name
@@ -180,7 +197,9 @@ class Executor:
             return partial(self._devices[view.version.device].zero, self._buffer(view))
         assert step.choice is not None
         if step.hook not in self._functions:
-            self._functions[step.hook] = bind(step.choice, self._wrappers)
+            self._functions[step.hook] = bind(
+                step.choice, self._wrappers, self.plan.precision.of_hook(step.hook)
+            )
         backend = step.choice.backend
         arguments = []
         for name, value in step.arguments.items():

@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 
 from harness.errors import ResourceError
+from harness.parameters import LOW, Parameters, arena_bytes
 from harness.plan import Plan, Version
-from harness.precision import FLOAT32
 
 LISTED = 4  # of the largest tensors
 CGROUPS = Path("/sys/fs/cgroup")
@@ -69,14 +69,14 @@ def host_bytes(plan: Plan) -> int:
 def lasting_bytes(plan: Plan, device: str) -> int:
     """What an executor takes on a device beside the parameters' arenas and its own.
 
-    Inputs, state, parameters in another dtype, gradients that are not made at home; and on the host
-    what copies between devices pass through.
+    Inputs, state, copies of parameters, gradients that are not made at home; and on the host what copies
+    between devices pass through.
     """
     own = set(plan.gradients.values())
     total = plan.staging_bytes if device == "host" else 0
     for version in plan.versions.values():
-        master = (version.kind, version.device, version.dtype) == ("parameter", plan.home, FLOAT32)
-        if version.device == device and version.kind != "activation" and not master:
+        at_home = (version.kind, version.device) == ("parameter", plan.home)
+        if version.device == device and version.kind != "activation" and not at_home:
             total += 0 if version in own else version.nbytes
     return total
 
@@ -84,6 +84,13 @@ def lasting_bytes(plan: Plan, device: str) -> int:
 def of_device(name: str) -> str:
     """`` for the host, ` on cuda` for another."""
     return "" if name == "host" else f" on {name}"
+
+
+def low_bytes(plan: Plan, parameters: Parameters) -> int:
+    """What a plan's weights in bfloat16 take, on the host, where no executor has taken it before."""
+    if not plan.renewals or parameters.has_low or plan.home != "host":
+        return 0
+    return arena_bytes(parameters.layout, LOW)
 
 
 def largest_tensors(plan: Plan, device: str = "host") -> list[str]:

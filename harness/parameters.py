@@ -1,8 +1,8 @@
 """The flat arenas of a model: parameters, gradients and the optimizer's moments, in one layout.
 
 Parameters that weight decay applies to stand first, then the other trained ones, then the frozen, so
-that the optimizer is one call per group. Each begins at a multiple of 128 bytes; the gaps are zero and
-stay zero.
+that the optimizer is one call per group. Each begins at a multiple of 128 bytes, in bfloat16 too; the
+gaps are zero and stay zero.
 """
 
 import hashlib
@@ -15,19 +15,26 @@ import numpy as np
 from harness.contract import Shape
 from harness.device import ALIGNMENT, Device
 from harness.errors import CheckpointError
+from harness.low_weights import FROZEN, KEY, TRAINED
 from harness.models.kinds import KINDS, kind_of, tensor_shapes
-from harness.precision import FLOAT32
+from harness.precision import BFLOAT16, FLOAT32
 from harness.program import Parameter, Program
 
 if TYPE_CHECKING:
     from harness.interchange.model_file import ModelFile
 
-FLOATS = ALIGNMENT // FLOAT32.itemsize
+NUMBERS = ALIGNMENT // BFLOAT16.itemsize
+"""At a multiple of these a parameter begins, in every arena."""
+
+LOW = "low"
+"""The arena of the weights in bfloat16, as ops read them; all others are float32."""
+
+KEY_STREAM = "rounding"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each parameter stands in a flat float32 arena, in elements.
+    """Where each parameter stands in a flat arena, in elements.
 
     decayed: the end of those that weight decay applies to; trained: the end of those with gradients.
     """
@@ -46,7 +53,7 @@ def make_layout(program: Program) -> Layout:
     ends = {"decayed": 0, "trained": 0}
     for parameter in ordered:
         offsets[parameter.name], shapes[parameter.name] = end, parameter.shape
-        end += -(-parameter.size // FLOATS) * FLOATS
+        end += -(-parameter.size // NUMBERS) * NUMBERS
         if parameter.trained:
             ends["trained"] = end
             if parameter.decay:
@@ -55,17 +62,25 @@ def make_layout(program: Program) -> Layout:
 
 
 class Parameters:
-    """Float32 masters on their home device, with gradients and named moments of the same layout."""
+    """Float32 masters on their home device, with gradients and named moments of the same layout.
+
+    Where an op reads weights in bfloat16, these stand in an arena of their own, which all executors
+    share. What changes masters says so: then the low weights are stale, until an executor renews them.
+    """
 
     def __init__(self, program: Program, device: Device) -> None:
         self.device = device
         self.layout = make_layout(program)
         self.program = program
+        self.rounding = "nearest"
         self._arenas: dict[str, Any] = {}
+        self._stale: set[str] = set()
+        self._key: Any = None
+        self._key_host = np.zeros(2, np.int32)
         self._add_arena("parameter", self.layout.total)
 
     def _add_arena(self, name: str, count: int) -> None:
-        memory = self.device.empty(count * FLOAT32.itemsize)
+        memory = self.device.empty(count * _dtype(name).itemsize)
         self._arenas[name] = memory
         self.device.zero(self.flat(name, 0, count))
 
@@ -76,14 +91,16 @@ class Parameters:
 
     def flat(self, arena: str, start: int, stop: int) -> Any:
         """Elements start .. stop of an arena, as one flat device array."""
-        offset = start * FLOAT32.itemsize
-        return self.device.view(self._arenas[arena], offset, (stop - start,), FLOAT32)
+        dtype = _dtype(arena)
+        offset = start * dtype.itemsize
+        return self.device.view(self._arenas[arena], offset, (stop - start,), dtype)
 
     def view(self, arena: str, name: str, shape: Shape | None = None) -> Any:
         """One parameter's part of an arena, as a device array."""
-        offset = self.layout.offsets[name] * FLOAT32.itemsize
+        dtype = _dtype(arena)
+        offset = self.layout.offsets[name] * dtype.itemsize
         shape = self.layout.shapes[name] if shape is None else shape
-        return self.device.view(self._arenas[arena], offset, shape, FLOAT32)
+        return self.device.view(self._arenas[arena], offset, shape, dtype)
 
     @property
     def arenas(self) -> tuple[str, ...]:
@@ -91,14 +108,71 @@ class Parameters:
 
     @property
     def nbytes(self) -> int:
-        trained = self.layout.trained * (len(self._arenas) - 1)
-        return (self.layout.total + trained) * FLOAT32.itemsize
+        return sum(arena_bytes(self.layout, name) for name in self._arenas)
+
+    # -- the low-precision weights -------------------------------------------------------------
+
+    @property
+    def has_low(self) -> bool:
+        return LOW in self._arenas
+
+    def need_low(self, rounding: str) -> None:
+        """Take the arena of the weights in bfloat16; they are stale until an executor has made them."""
+        if self.has_low:
+            assert rounding == self.rounding, "executors of one model round its weights alike"
+            return
+        self.rounding = rounding
+        self._add_arena(LOW, self.layout.total)
+        self._key = self.device.view(self.device.empty(8), 0, (2,), np.int32)
+        self.device.from_host(self._key, self._key_host)
+        self.changed()
+
+    def part(self, name: str, dtype: np.dtype, shape: Shape) -> Any:
+        """A part of the masters, or of the low weights, as one flat array; or the rounding's key."""
+        if name == KEY:
+            return self._key
+        trained, total = self.layout.trained, self.layout.total
+        start, stop = (0, trained) if name == TRAINED else (trained, total)
+        assert shape == (stop - start,), (
+            f"the plan has {shape} {name}, and there are {stop - start}"
+        )
+        return self.flat("parameter" if dtype == FLOAT32 else LOW, start, stop)
+
+    @property
+    def key(self) -> Any:
+        """What the random bits depend on: two words of the device, the seed's and the update's."""
+        return self._key
+
+    def use_key_of(self, updates: int) -> None:
+        """Round from now on with the key that belongs to the weights after so many updates."""
+        self._key_host[1] = updates
+        if self.rounding == "stochastic":
+            self.device.from_host(self._key, self._key_host)
+
+    def changed(self) -> None:
+        """The masters were written from outside: the low weights are to be made anew."""
+        self._stale.update((TRAINED, FROZEN))
+
+    def updated(self) -> None:
+        """The optimizer has changed the trained masters, and not written the low weights."""
+        self._stale.add(TRAINED)
+
+    def is_stale(self, part: str) -> bool:
+        return part in self._stale
+
+    def renewed(self, part: str) -> None:
+        self._stale.discard(part)
+
+    # -- from and to the host ------------------------------------------------------------------
 
     def initialise(self, seed: int, source: "ModelFile | None" = None) -> None:
         """Fill the parameters with their initial values, the same bits for every backend.
 
         source: where the model's own values come from instead.
         """
+        self._key_host[0] = named_stream(seed, KEY_STREAM).integers(-(1 << 31), 1 << 31)
+        self.use_key_of(int(self._key_host[1]))
+        self.changed()
         if source is not None:
             self.load(source)
         for parameter in self.program.parameters.values():
@@ -120,6 +194,7 @@ class Parameters:
 
     def from_host(self, arrays: Mapping[str, np.ndarray], arena: str = "parameter") -> None:
         """Fill an arena from named arrays. Raises CheckpointError where one is missing or misshapen."""
+        self.changed()
         for name, shape in self.layout.shapes.items():
             if arena != "parameter" and not self._is_trained(name):
                 continue
@@ -156,6 +231,7 @@ class Parameters:
 
         names: the parameters; None is all that the arena has. On the host they are read in place.
         """
+        self.changed()
         if names is None:
             names = [n for n in self.layout.shapes if arena == "parameter" or self._is_trained(n)]
         for name in names:
@@ -169,6 +245,16 @@ class Parameters:
 
     def _is_trained(self, name: str) -> bool:
         return self.program.parameters[name].trained
+
+
+def _dtype(arena: str) -> np.dtype:
+    return BFLOAT16 if arena == LOW else FLOAT32
+
+
+def arena_bytes(layout: Layout, arena: str) -> int:
+    """What an arena takes: masters and low weights of all parameters, the others of the trained."""
+    count = layout.total if arena in ("parameter", LOW) else layout.trained
+    return count * _dtype(arena).itemsize
 
 
 def _other_shape(

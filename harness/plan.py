@@ -19,7 +19,8 @@ from harness.program import Call, Program, Tensor
 class Version:
     """One copy of a tensor: on one device, in one dtype. `block` is where it lies in the arena.
 
-    kind: `activation` is placed by liveness; `input`, `parameter`, `state` and `gradient` last.
+    kind: `activation` is placed by liveness; `input`, `parameter`, `state` and `gradient` last; `arena`
+        is a part of the parameters' arenas, of many parameters together.
     """
 
     tensor: Tensor
@@ -98,7 +99,8 @@ class Plan:
     """What a program is on its devices.
 
     forward, backward: one micro-batch. gather: brings gradients home, before the optimizer.
-    refresh: renews the other copies of parameters, after it. expanded: fused op -> why.
+    refresh: renews the low-precision weights and the copies of parameters, after it.
+    expanded: fused op -> why.
     arenas: device -> what its arena of activations and scratch takes.
     """
 
@@ -139,6 +141,11 @@ class Plan:
     @property
     def casts(self) -> list[Step]:
         return [step for step in self.steps if step.kind == "cast"]
+
+    @property
+    def renewals(self) -> list[Step]:
+        """The calls that make the low-precision weights of the masters, over whole arenas."""
+        return [step for step in self.refresh if step.kind == "cast"]
 
     @property
     def hooks(self) -> tuple[str, ...]:

@@ -2,8 +2,12 @@
 
 from collections.abc import Iterator
 
+from harness.contract import Argument
+from harness.low_weights import TRAINED, part_of
 from harness.memory_need import available_bytes
+from harness.optimizer import MASTER
 from harness.plan import Plan, Step
+from harness.precision import BFLOAT16, FLOAT32
 from harness.trainer import TrainingPlan
 
 MIB = 2**20
@@ -16,17 +20,20 @@ def lines(training: TrainingPlan) -> Iterator[str]:
         f"{'':4} {'call':<34} {'backend':<12} {'device':<6} {'dtype':<9} {'MFLOP':>10} {'MB':>9}  "
         "shapes"
     )
+    at_start, each_step = _renewed(training)
     for title, steps in (
+        ("start: where weights were written from outside", at_start),
         ("forward", plan.forward),
         ("backward", plan.backward),
         ("gather: gradients come home", plan.gather),
-        ("refresh: after the optimizer", plan.refresh),
+        ("refresh: after the optimizer", each_step),
     ):
         if steps:
             yield f"-- {title}"
             yield from (_line(i, step) for i, step in enumerate(steps))
     yield "-- optimizer"
-    for choice in training.optimizer_choices:
+    yield _update_line(training)
+    for choice in training.optimizer_choices[1:]:
         yield f"     {choice.hook:<34} {choice.backend.name:<12} {choice.backend.device:<6} float32"
     yield ""
     yield from totals(training)
@@ -66,8 +73,32 @@ def totals(training: TrainingPlan) -> Iterator[str]:
     if not plan.expanded:
         yield "expanded    no fused op"
     copied = sum(step.views[0].version.nbytes for step in plan.copies)
-    yield f"transfers   {len(plan.copies)} copies, {copied:,} bytes; {len(plan.casts)} casts"
+    at_start, _ = _renewed(training)
+    casts = len(plan.casts) - len(at_start)
+    yield f"transfers   {len(plan.copies)} copies, {copied:,} bytes; {casts} casts"
     yield from roofline(flops * micro, moved * micro)
+
+
+def _renewed(training: TrainingPlan) -> tuple[list[Step], list[Step]]:
+    """What renews the other copies of the weights: at the start only, and in each step."""
+    kept = {TRAINED} if training.optimizer_choices[0].hook != MASTER else set()
+    at_start = [step for step in training.plan.renewals if part_of(step) not in kept]
+    return at_start, [step for step in training.plan.refresh if step not in at_start]
+
+
+def _update_line(training: TrainingPlan) -> str:
+    choice = training.optimizer_choices[0]
+    half = training.ops[choice.hook].forward
+    numbers = {"P": training.layout.trained}
+
+    def itemsize(argument: Argument) -> int:
+        return (BFLOAT16 if argument.name == "low_P" else FLOAT32).itemsize
+
+    return (
+        f"     {choice.hook:<34} {choice.backend.name:<12} {choice.backend.device:<6} {'float32':<9} "
+        f"{half.count_flops(numbers) / 1e6:10,.2f} {half.count_bytes(numbers, itemsize) / 1e6:9,.3f}"
+        f"  {numbers['P']:,} numbers"
+    )
 
 
 def _recomputed(training: TrainingPlan) -> Iterator[str]:
@@ -118,6 +149,9 @@ def _line(index: int, step: Step) -> str:
 def _shapes(step: Step) -> str:
     if step.call is not None and step.kind == "op":
         return " ".join(f"{letter}={size}" for letter, size in step.call.dims.items())
+    if part_of(step) is not None:
+        view = step.views[0]
+        return f"{view.version}, {view.version.tensor.size:,} numbers"
     target = step.views[-1] if step.kind == "copy" else step.views[0]
     return f"{target.version} {target.version.tensor.shape}"
 

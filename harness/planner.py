@@ -15,7 +15,9 @@ from harness.contract.signature import merge_leading
 from harness.dispatch import Choice, Dispatch
 from harness.errors import ConfigError, PluginError
 from harness.lifetimes import place_by_lifetime
+from harness.low_weights import cast_elsewhere, renewal
 from harness.memory import Block
+from harness.parameters import Layout, make_layout
 from harness.plan import Plan, Step, Version, View
 from harness.precision import FLOAT32, Precision
 from harness.program import Call, Program, Tensor, expand
@@ -34,6 +36,7 @@ def make_plan(
     transfer: str = "refuse",
     recompute: str = "none",
     scratch_bytes: int = MOST_BYTES,
+    layout: Layout | None = None,
 ) -> Plan:
     """Plan a program.
 
@@ -42,6 +45,7 @@ def make_plan(
     home: the device of parameters, gradients and optimizer. transfer: `allow` or `refuse` copies
         between devices. recompute: which activations the backward makes again (recompute.py).
     scratch_bytes: what an op that can work in pieces keeps to in between.
+    layout: of the parameters' arenas, where the program has only some of them.
     Raises ConfigError where copies are needed and refused, PluginError where a backend cannot do what
     it was chosen for.
     """
@@ -54,7 +58,8 @@ def make_plan(
             slug="nothing-to-train",
             do="train at least one parameter that the loss depends on",
         )
-    planner = _Planner(dispatch, precision, home, scratch_bytes)
+    layout = layout or make_layout(program)
+    planner = _Planner(dispatch, precision, home, scratch_bytes, layout)
     if backward is not None:
         backward = compute_again(program, backward, recompute, results, planner.makes_the_same)
     plan = planner.plan(program, results, backward, reasons)
@@ -96,10 +101,16 @@ def _refused_copies(plan: Plan) -> ConfigError:
 
 class _Planner:
     def __init__(
-        self, dispatch: Dispatch, precision: Precision, home: str, scratch_bytes: int
+        self,
+        dispatch: Dispatch,
+        precision: Precision,
+        home: str,
+        scratch_bytes: int,
+        layout: Layout,
     ) -> None:
         self.dispatch, self.precision, self.home = dispatch, precision, home
         self.scratch_bytes = scratch_bytes
+        self.layout = layout
         self.versions: dict[tuple[Tensor, str, np.dtype], Version] = {}
         self.origin: dict[Tensor, Version] = {}
         self.written_gradients: dict[Tensor, list[Version]] = {}
@@ -121,6 +132,11 @@ class _Planner:
         forward = self._section(program.calls, [])
         after = self._section(backward.calls, backward.fillers) if backward else []
         gather = self._gather()
+        if any(v.kind == "parameter" and v.dtype != FLOAT32 for v in self.versions.values()):
+            # Before all copies: the narrower of two copies is what travels.
+            self.refresh[:0] = renewal(
+                program, self.layout, self.precision, self.dispatch, self.home
+            )
         # A result's buffer is read by the host after the forward, and once more at the step's end.
         kept = [self.origin[r.root] for r in results]
         self._add_scratch([*forward, *after, *gather, *self.refresh])
@@ -158,9 +174,8 @@ class _Planner:
         for step in steps:
             if step.choice is None or step.call is None:
                 continue
-            nbytes = needed(
-                step.choice, step.call, self.precision.of(step.call.op.name), self.scratch_bytes
-            )
+            policy = self.precision.of(step.call.op.name)
+            nbytes = needed(step.choice, step.call.dims, policy, self.scratch_bytes)
             if nbytes:
                 step.scratch = Block(nbytes, -1, -1)
 
@@ -257,7 +272,10 @@ class _Planner:
             return version
         origin = self.origin[root]
         steps = self.refresh if origin.kind == "parameter" else self.steps
-        if origin.dtype != dtype:
+        if origin.dtype != dtype and origin.kind == "parameter":
+            # One call over the arena makes it, with all others.
+            origin = self._variant(origin, origin.device, dtype)
+        elif origin.dtype != dtype:
             # Cast where the tensor is: the narrower of two copies is what then travels.
             origin = self._cast(origin, dtype, steps)
         if origin.device != device:
@@ -274,12 +292,7 @@ class _Planner:
         made = self._variant(source, source.device, dtype)
         choice = self.dispatch.choose("cast")
         if choice.backend.device != source.device:
-            raise ConfigError(
-                f"{source} must be cast to {dtype.name}, and ops.cast={choice.backend.name} "
-                f"is on {choice.backend.device}",
-                slug="cast-elsewhere",
-                do="ops.cast=NAME of a backend on that device",
-            )
+            raise cast_elsewhere(str(source), dtype, choice)
         flat = (source.tensor.size,)
         half = self.dispatch.ops["cast"].forward
         arguments = {"out_P": View(made, flat), "x_P": View(source, flat)}

@@ -4,6 +4,9 @@ fp32   everything float32, IEEE arithmetic
 tf32   everything float32; matrix products may round their operands to 10 bits of mantissa
 bf16   activations, and the weights as ops read them, bfloat16; statistics, gradients of
        parameters, optimizer state and the master weights float32
+
+The weights that ops read are rounded from their masters after each update: `nearest`, or `stochastic`,
+up or down at random so that their mean is the master.
 """
 
 from collections.abc import Mapping
@@ -24,13 +27,19 @@ POLICIES: dict[str, dict[str, np.dtype]] = {
     "bf16": {"activation": BFLOAT16, "parameter": BFLOAT16, "gradient": FLOAT32},
 }
 
+ROUNDINGS = ("nearest", "stochastic")
+
 
 @dataclass(frozen=True)
 class Precision:
-    """The policy of a run. policy: of every op; of_op: op name -> another policy."""
+    """The policy of a run. policy: of every op; of_op: op name -> another policy.
+
+    rounding: of the weights, where an op reads them in bfloat16: `nearest` or `stochastic`.
+    """
 
     policy: str = "fp32"
     of_op: Mapping[str, str] = field(default_factory=dict)
+    rounding: str = "nearest"
 
     def __post_init__(self) -> None:
         for name in (self.policy, *self.of_op.values()):
@@ -41,6 +50,19 @@ class Precision:
                     nearest=nearest(str(name), POLICIES),
                     there_are=", ".join(POLICIES),
                 )
+        if self.rounding not in ROUNDINGS:
+            raise ConfigError(
+                f"rounding={self.rounding} is unknown",
+                slug="unknown-rounding",
+                nearest=nearest(self.rounding, ROUNDINGS),
+                there_are=", ".join(ROUNDINGS),
+            )
+        if self.rounding == "stochastic" and "bf16" not in (self.policy, *self.of_op.values()):
+            raise ConfigError(
+                f"rounding=stochastic with precision={self.policy}: no weight is rounded",
+                slug="nothing-to-round",
+                do="precision=bf16, or rounding=nearest",
+            )
 
     def of(self, op: str) -> str:
         """The name of the policy that an op runs under."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from harness import checkpoint, resume, run_folder
-from harness.compiling import WORTH_A_LINE_S, CompileClock
+from harness.compiling import WORTH_A_LINE_S
 from harness.config import (
     RunConfig,
     adapter_of,
@@ -22,46 +22,23 @@ from harness.config import (
     sequence_length,
     trainer_settings,
 )
-from harness.data import Dataset, Sequences, load, ngram_losses, require
+from harness.data import Sequences, ngram_losses
 from harness.decoder import NextToken
 from harness.generation.continuation import Row, continuations
 from harness.interchange.llmc.training import load_moments
 from harness.interchange.starting_model import check_tokenizer, starting_model
 from harness.libraries.computed_with import computed_with
 from harness.libraries.threads import using_threads
-from harness.memory_need import MemoryNeed
 from harness.metrics import MetricsFile
 from harness.plugins import all_ops
 from harness.progress import Reporter, StepRecord
 from harness.resume import shown
+from harness.run_data import load_data
 from harness.run_lock import locked
 from harness.sampling import Sampling, stream
 from harness.signals import StopRequest
-from harness.trainer import StepResult, Trainer
-
-
-def load_data(run: RunConfig) -> Dataset:
-    """The tokens that a run trains on. Raises DataError where there are too few."""
-    B, T = run.batch_size, sequence_length(run)
-    if run.data.source == "counting":
-        from harness.data.counting import load_counting
-
-        tokens = B * T * run.gradient_accumulation
-        need = MemoryNeed(lambda needed, available: [f"batch_size={max(1, B // 2)}"])
-        need.add(f"{tokens:,} numbers, twice", 8 * tokens)
-        need.check()
-        return load_counting(run.model.vocab_size or 256, tokens)
-    data = run.data
-    dataset = load(
-        data.source,
-        data.path,
-        data.tokenizer,
-        data.validation_fraction,
-        Path(data.cache_dir),
-        data.bpe_vocab_size,
-    )
-    require(dataset.train, B, T)
-    return dataset
+from harness.stepping import Finished, Stepping
+from harness.trainer import Trainer
 
 
 class Run:
@@ -127,17 +104,22 @@ class Run:
             if found:
                 self._resume(found)
             # Of each start, because a run may go on elsewhere.
-            record = self._computed_with.record()
+            capture = self.trainer.device_step.capture
+            record = {**self._computed_with.record(), "capture": capture}
             self.metrics.write({"kind": "start", "step": self.step, **record})
             if self.config.validate_at_start and not found:
                 self._validate(self.config.validation_batches)
-            self._compile_clock = CompileClock(self.trainer.dispatch.backends)
-            self._compiling_s = 0.0
+            steps = Stepping(self.trainer, self.sequences, self.schedule, after=self.step)
             started, first = time.perf_counter(), self.step
-            while self.step < self.config.steps and self.stop.signal is None:
-                self._one_step(started, first)
-                if self.stop.signal is None:
+            while steps.begun < self.config.steps and self.stop.signal is None:
+                if not steps.in_flight:
+                    self._say_what_was_compiled(steps.compiled(), self.step)
+                steps.begin()
+                late = 0 if self._is_read_at_once(steps.begun) else self.trainer.results_late
+                self._finish_steps(steps, late, started, first)
+                if not steps.in_flight and self.stop.signal is None:
                     self._on_the_way()
+            self._finish_steps(steps, 0, started, first)
             if self.stop.signal is None:
                 self._finish()
             self._save()
@@ -152,52 +134,50 @@ class Run:
             self.reporter.line(f"done in {total_s:.1f} s; run folder {shown(self.folder)}")
         return 0
 
-    def _one_step(self, started: float, first: int) -> None:
-        begin = time.perf_counter()
-        config, step = self.config, self.step + 1
-        count = config.batch_size * config.gradient_accumulation
-        x_BT, y_BT = self.sequences.take(self.step * count, count)
-        rate = self.schedule(step)
-        self._say_what_was_compiled()
-        result = self.trainer.step(x_BT, y_BT, rate)
-        self.step = step
-        now = time.perf_counter()
-        compiling_s = self._say_what_was_compiled()
-        elapsed_s = now - begin - compiling_s
-        left = (now - started - self._compiling_s) / (step - first) * (config.steps - step)
-        record = self._record(result, rate, elapsed_s, left)
-        self.metrics.write({"kind": "step", **_jsonable(record), "skipped": result.skipped})
-        if step % config.log_every == 0 or step == config.steps:
+    def _is_read_at_once(self, step: int) -> bool:
+        """Whether something comes after this step that must not run beside the next."""
+        config = self.config
+        every = (config.validate_every, config.sample.every, config.checkpoint_every)
+        return step == config.steps or any(_due(step, one) for one in every)
+
+    def _finish_steps(self, steps: Stepping, late: int, started: float, first: int) -> None:
+        """Finish what was begun, but for so many steps. started, first: when, and after which step."""
+        while steps.in_flight > late:
+            finished = steps.finish()
+            self.step = finished.step
+            self._say_what_was_compiled(finished.compiled, self.step)
+            spent_s = time.perf_counter() - started - steps.compiling_s
+            left_s = spent_s / (self.step - first) * (self.config.steps - self.step)
+            self._report(finished, left_s)
+
+    def _report(self, finished: Finished, left_s: float) -> None:
+        step, skipped = finished.step, finished.result.skipped
+        record = self._record(finished, left_s)
+        self.metrics.write({"kind": "step", **_jsonable(record), "skipped": skipped})
+        if step % self.config.log_every == 0 or step == self.config.steps:
             self.reporter.step(record)
-        if result.skipped:
+        if skipped:
             self.reporter.line(f"skipped   step {step} is not finite; no update was made")
 
-    def _say_what_was_compiled(self) -> float:
-        """Seconds of compiling since the last call: they are not the step's."""
-        spent = self._compile_clock.lap()
+    def _say_what_was_compiled(self, spent: dict[str, float], step: int) -> None:
         for name, seconds in spent.items():
             if seconds >= WORTH_A_LINE_S:
                 self.reporter.line(f"compiled  kernels of {name} in {seconds:.1f} s")
             self.metrics.write(
-                {"kind": "compiling", "step": self.step, "backend": name, "seconds": seconds}
+                {"kind": "compiling", "step": step, "backend": name, "seconds": seconds}
             )
-        total = sum(spent.values())
-        self._compiling_s += total
-        return total
 
-    def _record(
-        self, result: StepResult, rate: float, elapsed_s: float, eta_s: float
-    ) -> StepRecord:
-        tokens_per_s = self.trainer.tokens_per_step / elapsed_s
+    def _record(self, finished: Finished, eta_s: float) -> StepRecord:
+        tokens_per_s = self.trainer.tokens_per_step / finished.elapsed_s
         flops_per_s = tokens_per_s * self.model.flops_per_token(self.T)
         peak = self._peak_flops_per_s
         return StepRecord(
-            step=self.step,
+            step=finished.step,
             steps=self.config.steps,
-            loss=result.loss,
-            grad_norm=result.grad_norm,
-            learning_rate=rate,
-            step_ms=1e3 * elapsed_s,
+            loss=finished.result.loss,
+            grad_norm=finished.result.grad_norm,
+            learning_rate=finished.rate,
+            step_ms=1e3 * finished.elapsed_s,
             tokens_per_s=tokens_per_s,
             mfu=None if peak is None else flops_per_s / peak,
             eta_s=eta_s,
@@ -250,6 +230,8 @@ class Run:
         say(f"backends  {backends}; fused ops expanded: {expanded}")
         for line in self._computed_with.lines():
             say(line)
+        if self.trainer.home.device != "host":
+            say(f"capture   {self.trainer.device_step.capture}")
         for step in plan.copies:
             say(f"copy      {step.views[0].version} -> {step.views[1].version.device}")
         say(f"memory    {memory / 2**20:,.1f} MiB planned")

@@ -4,13 +4,12 @@ A backend that implements `scratch_bytes` and `lend_scratch` is asked once for e
 is lent that much before the call; one that implements neither looks after itself.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from harness.dispatch import Choice
 from harness.errors import PluginError
 from harness.plugins import Backend
-from harness.program import Call
 
 HOOKS = ("scratch_bytes", "lend_scratch")
 
@@ -18,13 +17,11 @@ MOST_BYTES = 64 << 20
 """What an op that can work in pieces keeps to, where no configuration says otherwise."""
 
 
-def needed(choice: Choice, call: Call, precision: str, most: int) -> int:
+def needed(choice: Choice, dims: Mapping[str, int], precision: str, most: int) -> int:
     """Bytes that a call is to be lent. Raises PluginError where the backend's answer is of no use."""
     if not lends(choice.backend):
         return 0
-    nbytes = choice.backend.functions["scratch_bytes"](
-        choice.hook, dict(call.dims), precision, most
-    )
+    nbytes = choice.backend.functions["scratch_bytes"](choice.hook, dict(dims), precision, most)
     if isinstance(nbytes, bool) or not isinstance(nbytes, int) or nbytes < 0:
         raise PluginError(
             f"backend '{choice.backend.name}' needs scratch of {nbytes!r} bytes for {choice.hook}",

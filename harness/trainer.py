@@ -2,66 +2,34 @@
 
 trainer = Trainer(settings, all_ops())
 result = trainer.step(x_BT, y_BT, learning_rate=1e-3)
+
+trainer.begin(x_BT, y_BT, learning_rate=1e-3)     the same in two: the device is asked for a step,
+result = trainer.result()                         and its loss is waited for
 """
 
 import math
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from harness.contract import OpTable
 from harness.decoder import Decoder, NextToken, Recomputer
 from harness.device import HOST
-from harness.dispatch import Choice, Dispatch
+from harness.device_memory import check_device
 from harness.errors import ConfigError, NumericsError
 from harness.executor import Executor
 from harness.interchange.model_file import ModelFile
-from harness.memory import ArenaUse
-from harness.memory_need import MemoryNeed, host_bytes, lasting_bytes
-from harness.models.gpt2 import GPT2, Adapter, build
+from harness.memory_need import MemoryNeed, host_bytes, low_bytes
 from harness.op_errors import naming_the_op
-from harness.optimizer import Optimizer, OptimizerSettings
-from harness.parameters import Parameters, make_layout
-from harness.plan import Plan
-from harness.planner import make_plan
-from harness.plugins import load_wrapper
-from harness.precision import Precision
-from harness.scratch import MOST_BYTES
-
-
-@dataclass(frozen=True)
-class TrainerSettings:
-    """What a step of training is.
-
-    batch_size: sequences per micro-batch; gradient_accumulation: micro-batches per step.
-    loss_gradient: `mean` over the step's targets, or `sum`.
-    clip_norm: the largest global norm of the gradient; None computes no norm at all, and a
-        non-finite gradient is then only seen in the next loss.
-    on_nonfinite: `stop` before the update, or `skip` it.
-    recompute: which activations are computed again in the backward: `none`, `gelu` or `block`.
-    scratch_bytes: the most that an op takes in between, where it can work in pieces.
-    adapter: what is trained in the place of the model's own weights, which are then frozen.
-    """
-
-    model: GPT2
-    batch_size: int
-    sequence_length: int
-    ops: dict[str, str | None]
-    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
-    precision: Precision = field(default_factory=Precision)
-    gradient_accumulation: int = 1
-    clip_norm: float | None = 1.0
-    loss_gradient: str = "mean"
-    transfer: str = "refuse"
-    recompute: str = "none"
-    scratch_bytes: int = MOST_BYTES
-    on_nonfinite: str = "stop"
-    wrappers: tuple[str, ...] = ()
-    seed: int = 0
-    adapter: Adapter | None = None
+from harness.optimizer import Optimizer
+from harness.parameters import LOW, Parameters
+from harness.reading import reading, reads_late
+from harness.step import DeviceStep, why_not_captured
+from harness.training_plan import TrainerSettings, TrainingPlan
+from harness.ways_out import check_state_fits, ways_out
 
 
 @dataclass(frozen=True)
@@ -75,78 +43,15 @@ class StepResult:
     skipped: bool = False
 
 
-class TrainingPlan:
-    """What a step of training will be, before any memory is taken: `harness plan` prints it.
+@dataclass(frozen=True)
+class _Begun:
+    """A step whose result was not read yet. losses: a call for each micro-batch that sums it up."""
 
-    Raises the errors of plan and plugins.
-    """
-
-    def __init__(self, settings: TrainerSettings, ops: OpTable) -> None:
-        self.settings = settings
-        self.ops = ops
-        self.dispatch = Dispatch(ops, settings.ops)
-        self.wrappers: tuple[Any, ...] = tuple(load_wrapper(n, ops) for n in settings.wrappers)
-        self.optimizer_choices: tuple[Choice, ...] = tuple(
-            self.dispatch.choose(hook) for hook in (settings.optimizer.op, "squared_norm")
-        )
-        self.home = self.optimizer_choices[0].backend
-        self.plan = self.plan_for(settings.batch_size, settings.sequence_length)
-        self.layout = make_layout(self.plan.program)
-
-    @property
-    def tokens_per_step(self) -> int:
-        settings = self.settings
-        return settings.batch_size * settings.sequence_length * settings.gradient_accumulation
-
-    @property
-    def arena_bytes(self) -> dict[str, int]:
-        """The flat arenas at home: parameters, gradients, moments."""
-        trained = dict.fromkeys(("gradient", *self.settings.optimizer.moments), self.layout.trained)
-        counts = {"parameter": self.layout.total, **trained}
-        return {name: count * 4 for name, count in counts.items()}
-
-    @property
-    def peak_bytes(self) -> dict[str, int]:
-        """What a step holds at home, by what it is for."""
-        home, arenas = self.plan.home, self.arena_bytes
-        use = self.plan.arenas.get(home, ArenaUse(0, 0, 0))
-        moments = sum(n for name, n in arenas.items() if name not in ("parameter", "gradient"))
-        return {
-            "parameters": arenas["parameter"],
-            "gradients": arenas["gradient"],
-            "moments": moments,
-            "activations": use.nbytes - use.scratch,
-            "scratch": use.scratch,
-            "inputs and copies": lasting_bytes(self.plan, home),
-        }
-
-    @property
-    def hooks(self) -> tuple[str, ...]:
-        """Every half-op that a step runs."""
-        return tuple(dict.fromkeys((*self.plan.hooks, self.settings.optimizer.op, "squared_norm")))
-
-    def plan_for(
-        self,
-        B: int,
-        T: int,
-        head: str = "loss",
-        train: bool = True,
-        recompute: str | None = None,
-    ) -> Plan:
-        """The plan of this trainer's model at another batch or length, or without a backward."""
-        settings = self.settings
-        program, result = build(self.ops, settings.model, B, T, head=head, adapter=settings.adapter)
-        return make_plan(
-            program,
-            result,
-            self.dispatch,
-            self.settings.precision,
-            train=train,
-            home=self.home.device,
-            transfer=self.settings.transfer,
-            recompute=settings.recompute if recompute is None else recompute,
-            scratch_bytes=settings.scratch_bytes,
-        )
+    tokens: np.ndarray
+    targets: np.ndarray
+    counted: int
+    losses: list[Callable[[], float]]
+    norm: Callable[[], float] | None
 
 
 class Trainer(TrainingPlan):
@@ -159,27 +64,46 @@ class Trainer(TrainingPlan):
     def __init__(
         self, settings: TrainerSettings, ops: OpTable, source: ModelFile | None = None
     ) -> None:
-        _check_state_fits(settings)
+        check_state_fits(settings)
         super().__init__(settings, ops)
         self.memory = MemoryNeed(self._ways_out)
         self._add_needs()
+        self._check_device()
         device = HOST if self.home.device == "host" else self.home.open_device()
         self.parameters = Parameters(self.plan.program, device)
         self.parameters.initialise(settings.seed, source)
         with self._naming_the_op():
             self.executor = Executor(self.plan, self.parameters, self.wrappers)
             self.optimizer = Optimizer(
-                settings.optimizer, self.parameters, self.dispatch, self.wrappers
+                settings.optimizer,
+                self.parameters,
+                self.dispatch,
+                self.wrappers,
+                settings.clip_norm,
+            )
+            self.device_step = DeviceStep(
+                self.executor,
+                self.optimizer,
+                settings.gradient_accumulation,
+                self._why_not_captured(),
             )
         self.given_updates = 0  # that the moments had seen before this run
         self._position_B = np.zeros(settings.batch_size, np.int32)
         self.executor.write("position", self._position_B)
         rows = settings.batch_size * settings.sequence_length
         self._seed_N = np.zeros(rows, np.float32)
+        self._begun: deque[_Begun] = deque()
         # What a step reads back: it takes no memory of its own.
         self._loss_N = self.executor.read()
         self._wide_N = np.zeros(self._loss_N.shape, np.float64)
         self._counted_BT = np.zeros((settings.batch_size, settings.sequence_length), bool)
+
+    def _why_not_captured(self) -> str | None:
+        if self.settings.capture == "off":
+            return "capture=off"
+        choices = [step.choice for step in self.plan.steps] + list(self.optimizer_choices)
+        backends = [choice.backend for choice in choices if choice is not None]
+        return why_not_captured(self.plan, backends, self.parameters.device, self.wrappers)
 
     def _naming_the_op(self) -> AbstractContextManager[None]:
         return naming_the_op(self.dispatch.backends, self.wrappers)
@@ -187,7 +111,7 @@ class Trainer(TrainingPlan):
     def _add_needs(self) -> None:
         """What the step takes of the host; a device that is not the host has its own limits."""
         arenas = self.arena_bytes
-        saved = sum(n for name, n in arenas.items() if name != "gradient")
+        saved = sum(n for name, n in arenas.items() if name not in ("gradient", LOW))
         if self.home.device == "host":
             what = f"parameters and their {', '.join(n for n in arenas if n != 'parameter')}"
             self.memory.add(what, sum(arenas.values()))
@@ -195,13 +119,23 @@ class Trainer(TrainingPlan):
         self.memory.add("activations", host_bytes(self.plan))
         self.memory.check(self.plan)
 
+    def _check_device(self) -> None:
+        precision, needs = self.settings.precision, self.peak_bytes
+
+        def device_ways_out(needed: int, available: int) -> list[str]:
+            return ways_out(self.settings, needed, available, needs["activations"])
+
+        precisions = [precision.of_hook(hook) for hook in self.hooks]
+        check_device(self.home, precisions, needs, self.plan, device_ways_out)
+
     def _ways_out(self, needed: int, available: int) -> list[str]:
         return ways_out(self.settings, needed, available, host_bytes(self.plan))
 
     def another(self, B: int, T: int, head: str = "loss") -> Executor:
         """A forward of the same parameters at another batch or length: validation, samples."""
         plan = self.plan_for(B, T, head, train=False)
-        self.memory.add(f"activations of a forward of {B} x {T} tokens", host_bytes(plan))
+        need = host_bytes(plan) + low_bytes(plan, self.parameters)
+        self.memory.add(f"activations of a forward of {B} x {T} tokens", need)
         self.memory.check(plan)
         with self._naming_the_op():
             executor = Executor(plan, self.parameters, self.wrappers)
@@ -227,39 +161,73 @@ class Trainer(TrainingPlan):
             memory=self.memory,
         )
 
-    def step(self, x_BT: np.ndarray, y_BT: np.ndarray, learning_rate: float) -> StepResult:
-        """One optimizer step on gradient_accumulation * batch_size sequences.
+    @property
+    def results_late(self) -> int:
+        """How many results may be read after the next step was begun: 1, where waiting is put off.
 
-        x_BT, y_BT: int32 tokens and targets (-1 is ignored), micro-batches one after another.
-        Raises NumericsError, before the update, where loss or gradient is not finite, and
-        PluginError where an op raises.
+        0 where the device waits whenever something is read, and where a step may have to be left out.
         """
-        with self._naming_the_op():
-            return self._step(x_BT, y_BT, learning_rate)
+        devices = (self.parameters.device, self.executor.result()[0])
+        late = all(reads_late(device) for device in devices)
+        return int(late and self.settings.on_nonfinite == "stop")
 
-    def _step(self, x_BT: np.ndarray, y_BT: np.ndarray, learning_rate: float) -> StepResult:
+    def step(self, x_BT: np.ndarray, y_BT: np.ndarray, learning_rate: float) -> StepResult:
+        """One optimizer step on gradient_accumulation * batch_size sequences: `begin` and `result`."""
+        assert not self._begun, "the result of the step before was not read"
+        self.begin(x_BT, y_BT, learning_rate)
+        return self.result()
+
+    def begin(self, x_BT: np.ndarray, y_BT: np.ndarray, learning_rate: float) -> None:
+        """Ask the device for a step.
+
+        x_BT, y_BT: int32 tokens and targets (-1 is ignored), micro-batches one after another. They are
+        kept until the result was read, and must not be written into before.
+        Raises PluginError where an op raises.
+        """
+        assert len(self._begun) <= self.results_late, "more results than that must not be waiting"
+        with self._naming_the_op():
+            self._begun.append(self._begin(x_BT, y_BT, learning_rate))
+
+    def _begin(self, x_BT: np.ndarray, y_BT: np.ndarray, learning_rate: float) -> _Begun:
         counted = self._count(y_BT)
         weight = 1.0 if self.settings.loss_gradient == "sum" else 1.0 / max(1, counted)
         self._seed_N.fill(weight)
         self.executor.seed(self._seed_N)
-        loss_sum = 0.0
+        self.optimizer.begin(learning_rate)
+        self.device_step.begin()
+        device, loss_N = self.executor.result()
+        losses = []
         for micro in range(self.settings.gradient_accumulation):
             self._write_micro_batch(micro, x_BT, y_BT)
-            self.executor.forward()
-            loss_sum += self._summed_loss()
-            self.executor.backward(first=micro == 0)
-        self.executor.gather()
-        loss = loss_sum / max(1, counted)
-        clip_norm = self.settings.clip_norm
-        norm = None if clip_norm is None else self.optimizer.gradient_norm()
-        if not math.isfinite(loss) or (norm is not None and not math.isfinite(norm)):
-            if self.settings.on_nonfinite == "skip":
-                return StepResult(loss, norm, skipped=True)
-            raise self._nonfinite(loss, norm, x_BT, y_BT)
-        scale = 1.0 if norm is None or clip_norm is None else min(1.0, clip_norm / (norm + 1e-6))
-        self.optimizer.step(learning_rate, scale)
+            self.device_step.micro_batch(micro)
+            losses.append(reading(device, loss_N, self._loss_N, self._summed))
+        self.device_step.update()
+        return _Begun(x_BT, y_BT, counted, losses, self.optimizer.norm())
+
+    def result(self) -> StepResult:
+        """The result of the oldest step whose result was not read.
+
+        Raises NumericsError where its loss or gradient is not finite: the device then made no update,
+        not that of a step begun since either.
+        """
+        begun = self._begun.popleft()
+        loss = sum(read() for read in begun.losses) / max(1, begun.counted)
+        norm = None if begun.norm is None else begun.norm()
+        if math.isfinite(loss) and (norm is None or math.isfinite(norm)):
+            return StepResult(loss, norm)
+        self._take_back(1 + len(self._begun))
+        if self.settings.on_nonfinite == "skip":
+            return StepResult(loss, norm, skipped=True)
+        with self._naming_the_op():
+            raise self._nonfinite(loss, norm, begun)
+
+    def _take_back(self, steps: int) -> None:
+        """Count as not made the updates of the last steps, which the device did not make."""
+        self._begun.clear()
+        self.optimizer.t -= steps
+        self.optimizer.reset()
+        # Their refresh may have rounded the weights anew, though these are the same.
         self.executor.refresh()
-        return StepResult(loss, norm)
 
     def _count(self, y_BT: np.ndarray) -> int:
         """The targets of a step."""
@@ -269,9 +237,9 @@ class Trainer(TrainingPlan):
             counted += int(np.count_nonzero(self._counted_BT))
         return counted
 
-    def _summed_loss(self) -> float:
+    def _summed(self, loss_N: np.ndarray) -> float:
         """The sum of the losses of all rows, in double."""
-        np.copyto(self._wide_N, self.executor.read(into=self._loss_N))
+        np.copyto(self._wide_N, loss_N)
         return float(self._wide_N.sum())
 
     def _rows(self, micro: int) -> slice:
@@ -283,12 +251,10 @@ class Trainer(TrainingPlan):
         self.executor.write("tokens", x_BT[rows])
         self.executor.write("targets", y_BT[rows])
 
-    def _nonfinite(
-        self, loss: float, norm: float | None, x_BT: np.ndarray, y_BT: np.ndarray
-    ) -> NumericsError:
+    def _nonfinite(self, loss: float, norm: float | None, begun: _Begun) -> NumericsError:
         culprit = None
         for micro in range(self.settings.gradient_accumulation):
-            self._write_micro_batch(micro, x_BT, y_BT)
+            self._write_micro_batch(micro, begun.tokens, begun.targets)
             culprit = culprit or self.executor.first_nonfinite()
         step = self.optimizer.t + 1 - self.given_updates
         return NumericsError(
@@ -319,6 +285,7 @@ class Trainer(TrainingPlan):
 
     def state(self) -> dict[str, dict[str, np.ndarray]]:
         """All that training changes, as NumPy arrays: weights, and the optimizer's moments."""
+        assert not self._begun, "a state is that after a step whose result is known"
         moments = {
             f"{moment}.{name}": array
             for moment in self.settings.optimizer.moments
@@ -328,6 +295,7 @@ class Trainer(TrainingPlan):
 
     def restore(self, tensors: dict[str, dict[str, np.ndarray]], updates: int) -> None:
         """Take over a state. updates: how many optimizer steps it has had."""
+        assert not self._begun, "the result of the step before was not read"
         self.parameters.from_host(tensors["model"])
         for moment in self.settings.optimizer.moments:
             prefix = f"{moment}."
@@ -339,35 +307,3 @@ class Trainer(TrainingPlan):
             self.parameters.from_host(arrays, moment)
         self.optimizer.t = updates
         self.executor.refresh()
-
-
-def ways_out(settings: TrainerSettings, needed: int, available: int, activations: int) -> list[str]:
-    """How to need less memory, as it is typed; what helps most comes first."""
-    B, micro = settings.batch_size, settings.gradient_accumulation
-    fixed = needed - activations
-    found = []
-    if fixed < available:
-        # Half for the step, half for validation and samples, which the check may not have come to.
-        fits = max(1, B * (available - fixed) // max(1, 2 * activations))
-        if fits < B:
-            again = -(-B // fits) * micro
-            found.append(
-                f"batch_size={fits} gradient_accumulation={again}   the same step in parts"
-            )
-        if settings.sequence_length > 1:
-            found.append(f"sequence_length={settings.sequence_length // 2}")
-    found.append("a smaller model: model.layers, model.channels, or another preset")
-    if settings.optimizer.moments:
-        found.append("optimizer=sgd optimizer.momentum=0   no moments")
-    return found
-
-
-def _check_state_fits(settings: TrainerSettings) -> None:
-    """Before the plan, because that of a model far too large takes minutes."""
-    model, moments = settings.model, len(settings.optimizer.moments)
-    numbers = model.parameters * (1 + moments)
-    if settings.adapter is not None:
-        numbers = model.parameters + settings.adapter.parameters(model) * (1 + moments)
-    need = MemoryNeed(lambda needed, available: ways_out(settings, needed, available, 0))
-    need.add(f"the state of {model.parameters:,} parameters", 4 * numbers)
-    need.check()

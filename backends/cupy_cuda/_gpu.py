@@ -146,7 +146,11 @@ class Gpu:
 
     def call(self, function):
         """Host code that asks the stream for something: a library's call."""
-        function()
+        if threading.get_ident() == self._thread:
+            function()
+        else:  # the current stream is a thread's own
+            with self._stream:
+                function()
 
     def capture(self, calls):
         """Record calls as a CUDA graph. Raises ResourceError where they take memory."""

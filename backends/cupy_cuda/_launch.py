@@ -21,6 +21,12 @@ ELEMENTS = {np.dtype(np.float32): "float", BFLOAT16: "bf16"}
 
 i32, i64, f32 = np.int32, np.int64, np.float32
 
+COMPILE_OPTIONS = ("-std=c++17",)
+"""Of nvrtc, beside those that CuPy adds."""
+
+ADDED_BY_CUPY = ("-ftz=true", "--device-as-default-execution-space")
+"""What RawModule (CuPy 14.2) adds besides -arch=sm_NN: denormal float32 numbers count as zero."""
+
 THREADS = 256
 """Of a block, where nothing says otherwise."""
 
@@ -67,7 +73,8 @@ def with_headers(file):
     lines = []
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
         if line.startswith('#include "'):
-            header = file.parent / line.split('"')[1]
+            name = line.split('"')[1]
+            header = file.parent / name if (file.parent / name).exists() else FOLDER / name
             lines += [f'#line 1 "{header.name}"', with_headers(header)]
             lines += [f'#line {number + 1} "{file.name}"']
         else:

@@ -33,7 +33,16 @@ def adamw(
     eps,
     weight_decay,
 ):
+    factors = factors_of(lr_1, correction_2, clip_1, beta1, beta2, eps, weight_decay)
+    if factors is not None:
+        _update(param_P, m_P, v_P, grad_P, factors, threads())
+
+
+def factors_of(lr_1, correction_2, clip_1, beta1, beta2, eps, weight_decay):
+    """What the formula multiplies by, in float32; None where clip is NaN, and nothing changes."""
     lr, clip = float(lr_1[0]), float(clip_1[0])
+    if math.isnan(clip):
+        return None
     c1, root_c2 = float(correction_2[0]), math.sqrt(correction_2[1])
     factors = (
         beta1,
@@ -44,8 +53,7 @@ def adamw(
         lr * root_c2 / c1,
         1 - lr * weight_decay,
     )
-    factors = tuple(np.float32(factor) for factor in factors)
-    _update(param_P, m_P, v_P, grad_P, factors, threads())
+    return tuple(np.float32(factor) for factor in factors)
 
 
 @kernel
@@ -53,11 +61,12 @@ def _update(param_P, m_P, v_P, grad_P, factors, tasks):
     for task in prange(tasks):
         start, stop = coarse_part(param_P.size, tasks, task)
         run = slice(start, stop)
-        _update_run(param_P[run], m_P[run], v_P[run], grad_P[run], factors)
+        update_run(param_P[run], m_P[run], v_P[run], grad_P[run], factors)
 
 
 @helper
-def _update_run(param_R, m_R, v_R, grad_R, factors):
+def update_run(param_R, m_R, v_R, grad_R, factors):
+    """One update of a run."""
     keep_m, take_g, keep_v, take_g2, least, step, keep_param = factors
     for r in range(param_R.size):
         g = wide(grad_R[r])

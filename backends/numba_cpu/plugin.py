@@ -4,12 +4,15 @@
 from backends.numba_cpu import _kernel, _scratch, _threads
 from backends.numba_cpu._narrow import as_bits
 from backends.numba_cpu.adamw import adamw
+from backends.numba_cpu.adamw_master import adamw_master
 from backends.numba_cpu.attention import attention_backward, attention_forward
 from backends.numba_cpu.attention_decode import attention_decode
 from backends.numba_cpu.cast import cast
+from backends.numba_cpu.clip_scale import clip_scale
 from backends.numba_cpu.cross_entropy import cross_entropy_backward, cross_entropy_forward
 from backends.numba_cpu.embedding import embedding_backward, embedding_forward
 from backends.numba_cpu.gelu import gelu_backward, gelu_forward
+from backends.numba_cpu.guard import guard
 from backends.numba_cpu.layernorm import layernorm_backward, layernorm_forward
 from backends.numba_cpu.lora import lora_backward, lora_forward
 from backends.numba_cpu.matmul import matmul_backward, matmul_forward
@@ -26,6 +29,7 @@ from backends.numba_cpu.residual_layernorm import (
 from backends.numba_cpu.sgd import sgd
 from backends.numba_cpu.softmax import softmax_backward, softmax_forward
 from backends.numba_cpu.squared_norm import squared_norm
+from backends.numba_cpu.stochastic_cast import stochastic_cast
 from harness import hookimpl
 
 device = "host"

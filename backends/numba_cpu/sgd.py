@@ -5,6 +5,8 @@
 One pass over memory; two kernels, since without a velocity there is less of it to pass over.
 """
 
+import math
+
 import numpy as np
 from numba import prange
 
@@ -18,6 +20,8 @@ from harness import hookimpl
 @hookimpl
 def sgd(param_P, velocity_P, grad_P, lr_1, clip_1, momentum, weight_decay):
     lr, clip, decay = lr_1[0], clip_1[0], np.float32(weight_decay)
+    if math.isnan(clip):
+        return
     if velocity_P is None:
         _descend(param_P, grad_P, lr, clip, decay, threads())
         return

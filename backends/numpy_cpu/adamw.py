@@ -31,6 +31,8 @@ def adamw(
     weight_decay,
 ):
     lr, clip = float(lr_1[0]), float(clip_1[0])
+    if math.isnan(clip):
+        return
     c1, root_c2 = float(correction_2[0]), math.sqrt(correction_2[1])
 
     def block(run):

@@ -3,12 +3,15 @@
 
 from backends.numpy_cpu import _blocks
 from backends.numpy_cpu.adamw import adamw
+from backends.numpy_cpu.adamw_master import adamw_master
 from backends.numpy_cpu.attention import attention_backward, attention_forward
 from backends.numpy_cpu.attention_decode import attention_decode
 from backends.numpy_cpu.cast import cast
+from backends.numpy_cpu.clip_scale import clip_scale
 from backends.numpy_cpu.cross_entropy import cross_entropy_backward, cross_entropy_forward
 from backends.numpy_cpu.embedding import embedding_backward, embedding_forward
 from backends.numpy_cpu.gelu import gelu_backward, gelu_forward
+from backends.numpy_cpu.guard import guard
 from backends.numpy_cpu.layernorm import layernorm_backward, layernorm_forward
 from backends.numpy_cpu.lora import lora_backward, lora_forward
 from backends.numpy_cpu.matmul import matmul_backward, matmul_forward
@@ -25,6 +28,7 @@ from backends.numpy_cpu.residual_layernorm import (
 from backends.numpy_cpu.sgd import sgd
 from backends.numpy_cpu.softmax import softmax_backward, softmax_forward
 from backends.numpy_cpu.squared_norm import squared_norm
+from backends.numpy_cpu.stochastic_cast import stochastic_cast
 from harness import hookimpl
 from harness.libraries.blas import describe
 

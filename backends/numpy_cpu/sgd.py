@@ -5,6 +5,8 @@
 One pass over memory: every step of a block but the first finds its numbers in the cache.
 """
 
+import math
+
 import numpy as np
 
 from backends.numpy_cpu._blocks import in_blocks_on_all_cores
@@ -15,6 +17,8 @@ from harness import hookimpl
 @hookimpl
 def sgd(param_P, velocity_P, grad_P, lr_1, clip_1, momentum, weight_decay):
     lr, clip = float(lr_1[0]), float(clip_1[0])
+    if math.isnan(clip):
+        return
 
     def block(run):
         param = param_P[run]

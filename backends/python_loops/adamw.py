@@ -5,6 +5,8 @@
 One pass over the parameters: the step is taken with m and v as computed, before they are rounded.
 """
 
+import math
+
 from backends.python_loops._ieee import divide, sqrt
 from harness import hookimpl
 
@@ -24,6 +26,8 @@ def adamw(
     weight_decay,
 ):
     lr, clip = lr_1[0], clip_1[0]
+    if math.isnan(clip):
+        return
     c1, c2 = correction_2[0], correction_2[1]
     for p, param in enumerate(param_P):
         g = clip * grad_P[p]

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from harness.bench.device_clock import DeviceClock
 from harness.conformance.tolerance import error_in_tolerances, tolerance
 from harness.contract import Argument, Half, Ids, Op, OpTable, Param, State
 from harness.device import HOST
 from harness.errors import NumericsError
 from harness.plugins import Backend
-from harness.precision import dtype_under
+from harness.precision import BFLOAT16, dtype_under
 
 SMALL_DIMS = {
     "B": 2, "T": 16, "N": 64, "C": 64, "H": 4, "D": 16, "F": 256,
@@ -54,12 +55,16 @@ def shapes_of(op: Op, kinds: tuple[str, ...] = ("small", "real")) -> list[Shape]
 
 @dataclass
 class Case:
-    """A call with its data. values: every input, `State` and setting of the half, by name."""
+    """A call with its data. values: every input, `State` and setting of the half, by name.
+
+    precision: fp32, tf32 or bf16; the values have its dtypes.
+    """
 
     op: Op
     half: Half
     shape: Shape
     values: dict[str, Any]
+    precision: str = "fp32"
     _expected: dict[str, tuple[Any, Any]] = field(default_factory=dict, repr=False)
 
     @property
@@ -69,7 +74,9 @@ class Case:
     @property
     def group(self) -> str:
         """What backends are compared under: the half and the shape."""
-        return f"{self.half.name} {self.shape}"
+        return f"{self.half.name} {self.shape}" + (
+            "" if self.precision == "fp32" else f" {self.precision}"
+        )
 
     def error(self, results: Mapping[str, np.ndarray], arithmetic: str) -> tuple[float, str]:
         """The largest err/tolerance of the results, and the output it is in; above 1 is wrong."""
@@ -111,7 +118,7 @@ class Case:
         return self.half.signature[name].dims == ("P",)
 
 
-def make_case(op: Op, half: Half, shape: Shape, seed: int = 0) -> Case:
+def make_case(op: Op, half: Half, shape: Shape, seed: int = 0, precision: str = "fp32") -> Case:
     """Draw the data of a call: normal activations, weights of GPT-2's size, ids as the op says.
 
     A backward gets what the float64 forward saved, and random upstream gradients.
@@ -123,7 +130,7 @@ def make_case(op: Op, half: Half, shape: Shape, seed: int = 0) -> Case:
 
     def draw(argument: Argument, size: tuple[int, ...]) -> np.ndarray:
         assert argument.role is not None
-        dtype = dtype_under("fp32", argument.role.dtype)
+        dtype = dtype_under(precision, argument.role.dtype)
         if argument.name in examples:
             return np.ascontiguousarray(examples[argument.name], dtype)
         assert argument.role is not Ids, f"{op.name}: example_inputs must give {argument.name}"
@@ -137,11 +144,13 @@ def make_case(op: Op, half: Half, shape: Shape, seed: int = 0) -> Case:
         if argument.role is State or not forward.writes(argument):
             values[argument.name] = draw(argument, forward.shape_of(argument, shape.dims))
     if half is not op.forward:
-        values = _backward_values(op, half, shape, values, draw)
-    return Case(op, half, shape, values)
+        values = _backward_values(op, half, shape, values, draw, precision)
+    return Case(op, half, shape, values, precision)
 
 
-def _backward_values(op: Op, half: Half, shape: Shape, values: dict[str, Any], draw: Any) -> dict:
+def _backward_values(
+    op: Op, half: Half, shape: Shape, values: dict[str, Any], draw: Any, precision: str
+) -> dict:
     signature = half.signature
     wanted = {a.name for a in signature.inputs} | {a.name for a in signature.settings}
     found = {name: value for name, value in values.items() if name in wanted}
@@ -153,7 +162,7 @@ def _backward_values(op: Op, half: Half, shape: Shape, values: dict[str, Any], d
     for argument in signature.inputs:
         if argument.name in saved:
             assert argument.role is not None
-            dtype = dtype_under("fp32", argument.role.dtype)
+            dtype = dtype_under(precision, argument.role.dtype)
             found[argument.name] = np.ascontiguousarray(outputs[argument.name], dtype)
         elif argument.name not in found:
             found[argument.name] = draw(argument, signature.shape_of(argument, shape.dims))
@@ -161,7 +170,8 @@ def _backward_values(op: Op, half: Half, shape: Shape, values: dict[str, Any], d
 
 
 def _in_float64(value: Any) -> Any:
-    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+    # NumPy knows bfloat16 as one of the kinds that are not its own.
+    if isinstance(value, np.ndarray) and (value.dtype.kind == "f" or value.dtype == BFLOAT16):
         return value.astype(np.float64)
     return value
 
@@ -169,16 +179,18 @@ def _in_float64(value: Any) -> Any:
 class Bound:
     """A case on a backend's device: buffers taken once, the call bound, ready to be timed.
 
-    Calling it runs the half-op and waits for the device.
+    Calling it runs the half-op and waits for the device. device_seconds: the seconds of one call by the
+    device's own clock; None where it has none, and the host's clock is used.
     """
 
     def __init__(self, backend: Backend, case: Case) -> None:
         self.backend = backend
         self.case = case
-        self._function = backend.functions[case.half.name]
+        self._function = backend.function(case.half.name, case.precision)
         self._place = HOST if backend.device == "host" else backend.open_device()
         self._buffers: dict[str, Any] = {}
         self._fresh: dict[str, np.ndarray] = {}
+        self.device_seconds = DeviceClock.of(backend, self.run)
         signature = case.half.signature
         for argument in signature.buffers:
             self._add_buffer(argument)
@@ -190,7 +202,7 @@ class Bound:
     def _add_buffer(self, argument: Argument) -> None:
         assert argument.role is not None
         shape = self.case.half.signature.shape_of(argument, self.case.dims)
-        dtype = dtype_under("fp32", argument.role.dtype)
+        dtype = dtype_under(self.case.precision, argument.role.dtype)
         memory = self._place.empty(max(1, math.prod(shape)) * dtype.itemsize)
         buffer = self._place.view(memory, 0, shape, dtype)
         self._buffers[argument.name] = buffer
@@ -211,8 +223,12 @@ class Bound:
             self._place.from_host(self._buffers[name], content)
         self._place.synchronize()
 
-    def __call__(self) -> None:
+    def run(self) -> None:
+        """Ask the device for the half-op, and do not wait."""
         self._function(*self._arguments)
+
+    def __call__(self) -> None:
+        self.run()
         self._place.synchronize()
 
     def check(self) -> float:
@@ -224,7 +240,7 @@ class Bound:
     def check_last(self) -> float:
         """Compare what the last call left; the err/tolerance, at most 1."""
         case, backend = self.case, self.backend
-        arithmetic = backend.computes_in(case.op.name, "fp32") or "f32"
+        arithmetic = backend.computes_in(case.op.name, case.precision) or "f32"
         error, output = case.error(self._results(), arithmetic)
         if not error <= 1:
             raise NumericsError(

@@ -29,6 +29,7 @@ def _parser() -> argparse.ArgumentParser:
     shapes.add_argument("--small", action="store_const", dest="shapes", const="small")
     shapes.add_argument("--real", action="store_const", dest="shapes", const="real")
     ops.add_argument("--report", type=Path, metavar="STEM", help="write STEM.json and STEM.md")
+    ops.add_argument("--precision", default="fp32", help="fp32 (the default), tf32 or bf16")
     ops.add_argument("--threads", type=int, help="of the BLAS library")
     ops.set_defaults(shapes="all")
 
@@ -75,6 +76,7 @@ def _ops(arguments: argparse.Namespace) -> int:
         shapes=arguments.shapes,
         threads=arguments.threads,
         report=arguments.report,
+        precision=arguments.precision,
     )
 
 

@@ -19,14 +19,15 @@ import numpy.typing as npt
 
 from harness import command_line
 from harness.bench.contestant import ROOT, Child, Contestant
+from harness.bench.device_peaks import AnyPeaks
 from harness.bench.machine import load_average, this_machine
-from harness.bench.peaks import Peaks
-from harness.bench.peers import llmc
+from harness.bench.peers import llmc, llmc_cuda
 from harness.bench.timing import Timing
 from harness.bench.waterfall import Waterfall, waterfall_of
 from harness.config import RunConfig, model_of, trainer_settings
 from harness.contract import core_ops
 from harness.data import Dataset, Sequences
+from harness.dispatch import Dispatch
 from harness.errors import ConfigError, HarnessError
 from harness.interchange.initial_model import InitialModel
 from harness.interchange.llmc.header import HEADER_BYTES
@@ -36,6 +37,7 @@ from harness.libraries.start_again import CORETYPE
 from harness.libraries.threads import threads_for
 from harness.models.gpt2 import build
 from harness.models.kinds import tensor_shapes
+from harness.plugins import all_ops
 from harness.precision import Precision
 from harness.run import load_data
 from harness.trainer import TrainerSettings
@@ -52,6 +54,8 @@ PEERS = {
     "torch-compile": {"compile": True, "bf16": False},
     "torch-bf16": {"compile": False, "bf16": True},
     "torch-bf16-compile": {"compile": True, "bf16": True},
+    "torch-tf32": {"compile": False, "bf16": False, "tf32": True},
+    "torch-tf32-compile": {"compile": True, "bf16": False, "tf32": True},
 }
 OURS = "harness.bench.ours"
 TORCH_PEER = Path(__file__).parent / "peers" / "torch_peer.py"
@@ -65,6 +69,7 @@ class Field:
     peers: names of PEERS; `torch@1` has one thread. llmc: a built train_gpt2. python: the peers'.
     threads: everyone's, where an override or a peer's name does not say otherwise.
     keep_going: who cannot be built is listed as not run, and the others train.
+    alone: nobody is built before its turn, which is then its only one: a device's memory is for one.
     """
 
     ours: Mapping[str, Sequence[str]]
@@ -73,6 +78,7 @@ class Field:
     python: str = sys.executable
     threads: int | None = None
     keep_going: bool = False
+    alone: bool = False
 
 
 class Contest:
@@ -92,11 +98,12 @@ class Contest:
         check_same_work(every, self.configs)
         self.settings = next(iter(every.values()))
         self.learning_rate = first.optimizer.lr
+        self.device = device_of(self.settings)
         self.absent: dict[str, str] = {}
         self._names = [*self.overrides, *field.peers]
         if field.llmc is not None:
             self._ask_llmc(field.llmc, data)
-        self.tokens = data.train[: llmc.TOKENS]
+        self.tokens = data.train[: self._tokens_of_llmc()]
         self.batches = self._first_batches(data)
         self.contestants: dict[str, Contestant] = {}
         self.peaks_bytes: dict[str, int | None] = {}
@@ -106,19 +113,33 @@ class Contest:
             raise ConfigError(
                 f"--llmc {program} is not a program",
                 slug="bench-no-llmc",
-                expected="the CPU trainer of llm.c, built: train_gpt2",
+                expected="a trainer of llm.c, built: train_gpt2, or for a GPU train_gpt2cu",
             )
-        reason = llmc.why_not_llmc(self.settings, self.learning_rate, len(data.train))
+        if self.on_device:
+            reason = llmc_cuda.why_not_llmc_cuda(self.settings, len(data.train))
+        else:
+            reason = llmc.why_not_llmc(self.settings, self.learning_rate, len(data.train))
         if reason:
             self.absent[LLMC] = reason
         else:
             self._names.append(LLMC)
 
+    @property
+    def on_device(self) -> bool:
+        """Whether the first of ours trains on a device that is not the host; peers then do so too."""
+        return self.device != "host"
+
+    def _tokens_of_llmc(self) -> int:
+        if not self.on_device:
+            return llmc.TOKENS
+        return llmc_cuda.tokens_read(self.settings.batch_size, self.settings.sequence_length)
+
     def _first_batches(self, data: Dataset) -> npt.NDArray[np.int32]:
         """(ten, 2, sequences, tokens): x and y of the steps whose losses are compared."""
         settings = self.settings
         if LLMC in self._names:
-            return llmc.batches(data.train, COMPARED_LOSSES)
+            B, T = settings.batch_size, settings.sequence_length
+            return llmc.batches(data.train, COMPARED_LOSSES, B, T)
         count = settings.batch_size * settings.gradient_accumulation
         sequences = Sequences(data.train, settings.sequence_length, settings.seed)
         return np.stack(
@@ -133,7 +154,7 @@ class Contest:
         self._folder = tempfile.TemporaryDirectory(prefix="harness-bench-")
         try:
             self._write_files(Path(self._folder.name))
-            for name in self._names:
+            for name in () if self.field.alone else self._names:
                 self._build(name)
         except BaseException:
             self.__exit__()
@@ -150,14 +171,21 @@ class Contest:
         self.batches_file, self.weights_file = folder / "batches.bin", folder / "weights.bin"
         self.batches.tofile(self.batches_file)
         torch = bool(self.field.peers) and not why_no_torch(self.settings)
-        if torch or LLMC in self._names:
-            write_llmc_model(self.weights_file, InitialModel(self.model, self.settings.seed))
+        initial = InitialModel(self.model, self.settings.seed)
+        if torch or (LLMC in self._names and not self.on_device):
+            write_llmc_model(self.weights_file, initial)
+        if LLMC in self._names and self.on_device:
+            write_llmc_model(self._low_weights_file, initial, "bfloat16")
+
+    @property
+    def _low_weights_file(self) -> Path:
+        return self.weights_file.with_name("weights_bf16.bin")
 
     def _build(self, name: str) -> None:
         if name in self.field.peers and (reason := why_no_torch(self.settings)):
             self.absent[name] = reason
             return
-        one = self._contestant(name)
+        one = self.contestant(name)
         self.contestants[name] = one
         try:
             absent = one.build()
@@ -178,7 +206,7 @@ class Contest:
                 found="\n".join(f"{n}: {why}" for n, why in self.absent.items()),
             )
 
-    def _contestant(self, name: str) -> Contestant:
+    def contestant(self, name: str) -> Contestant:
         common = {
             "batches": str(self.batches_file),
             "shape": self.batches.shape,
@@ -191,6 +219,15 @@ class Contest:
             assert self.field.llmc is not None
             folder = self.weights_file.parent / "llmc"
             program = self.field.llmc.resolve()
+            if self.on_device:
+                return llmc_cuda.LlmcCuda(
+                    program,
+                    self._low_weights_file,
+                    self.tokens,
+                    folder,
+                    self.settings,
+                    self.learning_rate,
+                )
             return llmc.Llmc(program, self.weights_file, self.tokens, folder, self.threads)
         spec = {**common, **self._peer_spec(name)}
         return Child(name, self.field.python, str(TORCH_PEER), spec, os.environ)
@@ -211,6 +248,7 @@ class Contest:
         program, _ = build(core_ops(), self.model, 1, 1)
         return {
             **PEERS[kind],
+            "device": "cuda" if self.on_device else "cpu",
             "threads": threads or self.threads,
             "model": asdict(self.model),
             "optimizer": asdict(settings.optimizer),
@@ -286,7 +324,7 @@ class Contest:
             other.waited_s += waited_s
         return seconds
 
-    def waterfalls(self, peaks: Peaks, steps: int = COMPARED_LOSSES) -> list[Waterfall]:
+    def waterfalls(self, peaks: AnyPeaks, steps: int = COMPARED_LOSSES) -> list[Waterfall]:
         """Each of ours again, from the start, with every half-op timed. The plain ones are let go."""
         return [
             waterfall_of(name, one.waterfall(steps), peaks)
@@ -295,11 +333,21 @@ class Contest:
         ]
 
 
+def device_of(settings: TrainerSettings) -> str:
+    """The device that a trainer's parameters live on; the host, where its backend cannot be loaded."""
+    try:
+        dispatch = Dispatch(all_ops(), settings.ops, settings.options)
+        return dispatch.choose(settings.optimizer.op).backend.device
+    except HarnessError:
+        return "host"  # the contestant itself will say what is wrong
+
+
 def check_same_work(
     settings: Mapping[str, TrainerSettings], configs: Mapping[str, RunConfig]
 ) -> None:
     """Variants may choose how a step is computed, and nothing that makes another step of it."""
     free = {"ops": {}, "wrappers": (), "transfer": "", "precision": Precision(), "recompute": ""}
+    free |= {"options": {}, "capture": ""}
     works = {}
     for name, one in settings.items():
         config = configs[name]
@@ -316,7 +364,7 @@ def check_same_work(
                 slug="bench-different-work",
                 differ=", ".join(different),
                 do="only backend=, ops.NAME=, precision=, recompute=, scratch_mib=, threads=, "
-                "blas_kernel= and transfer= may differ",
+                "blas_kernel=, capture=, BACKEND.NAME= and transfer= may differ",
             )
 
 

@@ -27,6 +27,7 @@ class Contestant(ABC):
     name: in the report. what: what it is made of. bf16: it computes with fewer bits, and its losses
     are compared so. before: the bytes that its process held before the model was built.
     losses: of all its steps, in order. first_step_s: with whatever is compiled in it.
+    device_bytes: the most that it held of a device's memory, asked with peak(); None where it has none.
     busy_s, waited_s: the processor time that it took while it was not its turn, and how long that was.
     """
 
@@ -37,6 +38,7 @@ class Contestant(ABC):
         self.before: int | None = None
         self.losses: list[float] = []
         self.first_step_s = 0.0
+        self.device_bytes: int | None = None
         self.busy_s = self.waited_s = 0.0
         # What it says on standard error; closed by end().
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
@@ -134,7 +136,8 @@ class Child(Contestant):
         return list(reply["seconds"])
 
     def peak(self) -> int | None:
-        found = self._ask("after its steps", do="peak")["bytes"]
+        reply = self._ask("after its steps", do="peak")
+        found, self.device_bytes = reply["bytes"], reply.get("device_bytes")
         return None if found is None else int(found)
 
     def waterfall(self, steps: int) -> dict[str, Any]:

@@ -11,15 +11,17 @@ from pathlib import Path
 import threadpoolctl  # type: ignore[import-untyped]
 
 from harness.bench.cases import EXCUSED, Bound, Case, Shape, make_case, matrix
+from harness.bench.device_peaks import AnyPeaks, DevicePeaks, device_peaks
 from harness.bench.machine import load_average
-from harness.bench.peaks import Peaks
 from harness.bench.peaks import peaks as measured_peaks
 from harness.bench.report import Row, as_json, as_markdown, as_text, duration, shown, write
 from harness.bench.roofline import score, work_of
-from harness.bench.timing import Timing, interleave, once, rounds_within
+from harness.bench.timing import LEAST_ROUNDS, Timing, interleave, measure, once, rounds_within
 from harness.contract import Half, Op, OpTable
 from harness.errors import ConfigError, HarnessError, NumericsError, PluginError
+from harness.libraries.threads import cores_allowed
 from harness.plugins import Backend, all_ops, installed, load
+from harness.precision import Precision
 
 BUDGET_S = 0.4
 """Of timed calls, for each backend and case; three rounds are run at least, however long."""
@@ -39,15 +41,17 @@ def run_bench_ops(
     threads: int | None = None,
     report: Path | None = None,
     budget_s: float = BUDGET_S,
-    peaks: Peaks | None = None,
+    peaks: AnyPeaks | None = None,
     table: OpTable | None = None,
+    precision: str = "fp32",
     show: Callable[[str], None] = print,
 ) -> int:
     """Time ops on backends, print the table, and give the exit code: 6 if any result was wrong.
 
     backends: names or files; without any, all that are installed. ops: op or half names, or all.
     shapes: `all`, `small` or `real`. threads: of the BLAS library; None: as it is.
-    report: REPORT.json and REPORT.md are written.
+    report: REPORT.json and REPORT.md are written. precision: of the buffers, fp32, tf32 or bf16.
+    What is on a device is timed by the device's clock, and held against what the device reaches.
     Raises ConfigError or PluginError for a name that is unknown.
     """
     if shapes not in KINDS:
@@ -55,22 +59,49 @@ def run_bench_ops(
             f"shapes={shapes} is unknown", slug="unknown-shapes", there_are=", ".join(KINDS)
         )
     table = table or all_ops()
+    Precision(precision)  # is there one of this name?
     cases = matrix(table, tuple(ops), KINDS[shapes])
     found = load_all(backends, table)
     rows: list[Row] = []
     with threadpoolctl.threadpool_limits(threads):
-        peaks = peaks or measured_peaks()
+        devices = devices_of(found, precision)
+        peaks = peaks or _peaks_of_host(found, devices)
         load = load_average()
         for op, half, shape in cases:
-            rows += bench_case(op, half, shape, found, peaks, budget_s)
+            rows += bench_case(op, half, shape, found, peaks, budget_s, precision, devices)
             show(progress_line(rows[-len(found) :]))
-    show("\n" + as_text(rows, peaks))
-    if load > BUSY_SHARE * peaks.machine.cores:
-        show(f"load {load:.1f} on {peaks.machine.cores} cores before we began: others were running")
+    show("\n" + as_text(rows, peaks, devices))
+    cores = cores_allowed()
+    if load > BUSY_SHARE * cores:
+        show(f"load {load:.1f} on {cores} cores before we began: others were running")
     if report is not None:
-        files = write(report, {**as_json(rows, peaks), "load": load}, as_markdown(rows, peaks))
+        files = write(
+            report,
+            {**as_json(rows, peaks, devices), "load": load},
+            as_markdown(rows, peaks, devices),
+        )
         show("written: " + ", ".join(map(str, files)))
     return REFUSED if any(row.status == "refused" for row in rows) else 0
+
+
+def devices_of(backends: Mapping[str, Backend | str], precision: str) -> dict[str, DevicePeaks]:
+    """Backend -> what its device reaches, for those that say it."""
+    found = {}
+    for name, backend in backends.items():
+        if isinstance(backend, Backend) and not _closed(backend):
+            peaks = device_peaks(backend, precision)
+            if peaks is not None:
+                found[name] = peaks
+    return found
+
+
+def _peaks_of_host(
+    backends: Mapping[str, Backend | str], devices: Mapping[str, DevicePeaks]
+) -> AnyPeaks:
+    """The host's peaks, unless nothing runs on the host: measuring them takes seconds."""
+    if devices and set(backends) == set(devices):
+        return next(iter(devices.values()))
+    return measured_peaks()
 
 
 def load_all(backends: Sequence[str], table: OpTable) -> dict[str, Backend | str]:
@@ -97,11 +128,17 @@ def reason_not_to_run(backend: Backend | str, name: str, half: Half, kind: str) 
         return "excused", EXCUSED[name]
     if half.name not in backend:
         return "unsupported", "the backend does not have it"
+    reason = _closed(backend)
+    return ("not run", reason) if reason else ("", "")
+
+
+def _closed(backend: Backend) -> str:
+    """Why a backend's device cannot be opened; empty where it can."""
     try:
         backend.open_device().empty(256)
     except Exception as error:
-        return "not run", f"the device {backend.device} cannot be opened: {error}"
-    return "", ""
+        return f"the device {backend.device} cannot be opened: {error}"
+    return ""
 
 
 def bench_case(
@@ -109,24 +146,32 @@ def bench_case(
     half: Half,
     shape: Shape,
     backends: Mapping[str, Backend | str],
-    peaks: Peaks,
+    peaks: AnyPeaks,
     budget_s: float = BUDGET_S,
+    precision: str = "fp32",
+    devices: Mapping[str, DevicePeaks] | None = None,
 ) -> list[Row]:
-    """Check one case on every backend, then time those that are right, in turns: a row for each."""
+    """Check one case on every backend, then time those that are right, in turns: a row for each.
+
+    peaks: of the host; devices: backend -> its own.
+    """
+    devices = devices or {}
     rows: dict[str, Row] = {}
     ready: dict[str, Bound] = {}
     case: Case | None = None
     for name, backend in backends.items():
-        rows[name] = Row(half.name, str(shape), shape.kind, name, "timed")
+        rows[name] = Row(half.name, str(shape), shape.kind, name, "timed", precision=precision)
         status, reason = reason_not_to_run(backend, name, half, shape.kind)
+        if isinstance(backend, Backend) and backend.computes_in(op.name, precision) is None:
+            status, reason = "unsupported", f"the backend does not have it in {precision}"
         if status:
             rows[name] = replace(rows[name], status=status, reason=reason)
             continue
         assert isinstance(backend, Backend)
-        case = case or make_case(op, half, shape)
+        case = case or make_case(op, half, shape, precision=precision)
         rows[name] = _checked(rows[name], backend, case, ready)
     for name, timing in _take_turns(ready, budget_s).items():
-        rows[name] = finished(rows[name], ready[name], timing, peaks)
+        rows[name] = finished(rows[name], ready[name], timing, devices.get(name, peaks))
     return list(rows.values())
 
 
@@ -164,18 +209,23 @@ def _take_turns(ready: dict[str, Bound], budget_s: float) -> dict[str, Timing]:
     return {name: Timing(found) for name, found in seconds.items()}
 
 
-def finished(row: Row, bound: Bound, timing: Timing, peaks: Peaks) -> Row:
+def finished(row: Row, bound: Bound, timing: Timing, peaks: AnyPeaks) -> Row:
     """The row with its numbers, if what the last round left is still right."""
+    host_s = None
+    if bound.device_seconds is not None:
+        # A device's clock counts many calls in a row: what is checked is one, from the start.
+        host_s = measure(lambda: bound(), rounds=LEAST_ROUNDS, setup=bound.setup).median_s
     try:
         error = bound.check_last()
     except HarnessError as wrong:
         return replace(row, status="refused", reason="after timing: " + one_line(wrong))
-    work = work_of(bound.case.half, bound.case.dims)
+    work = work_of(bound.case.half, bound.case.dims, bound.case.precision)
     return replace(
         row,
         error=max(error, row.error or 0.0),
         work=work,
         timing=timing,
+        host_s=host_s,
         score=score(work, timing.median_s, peaks),
     )
 

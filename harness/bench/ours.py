@@ -50,6 +50,9 @@ class Ours:
         parts = [f"{chosen}; fused ops expanded: {expanded}"]
         if self.settings.recompute != "none":
             parts.append(f"recompute {self.settings.recompute}")
+        if trainer.home.device != "host":
+            off = trainer.device_step.off
+            parts.append("captured" if off is None else f"not captured: {off}")
         for backend in trainer.dispatch.backends:
             describe = backend.functions.get("describe_libraries")
             if describe is not None:
@@ -60,6 +63,31 @@ class Ours:
         assert self.trainer is not None, "the trainer has been let go"
         x_BT, y_BT = next(self._stream)
         return self.trainer.step(x_BT, y_BT, self.learning_rate).loss
+
+    def run(self, steps: int) -> tuple[list[float], list[float]]:
+        """The seconds and losses of so many steps, as a run takes them.
+
+        Where results may be read late, a step is begun before the loss of the one before is waited for.
+        """
+        trainer = self.trainer
+        assert trainer is not None, "the trainer has been let go"
+        seconds: list[float] = []
+        losses: list[float] = []
+        last = time.perf_counter()
+        for begun in range(1, steps + 1):
+            x_BT, y_BT = next(self._stream)
+            trainer.begin(x_BT, y_BT, self.learning_rate)
+            while len(losses) < begun - (trainer.results_late if begun < steps else 0):
+                losses.append(trainer.result().loss)
+                last, before_s = time.perf_counter(), last
+                seconds.append(last - before_s)
+        return seconds, losses
+
+    def device_bytes(self) -> int | None:
+        """What the plan takes of a device that is not the host: its peak, as nothing else is taken."""
+        if self.trainer is None or self.trainer.home.device == "host":
+            return None
+        return sum(self.trainer.peak_bytes.values())
 
     def waterfall(self, steps: int) -> dict[str, Any]:
         """One step, the median one of so many, half-op by half-op; the plain trainer is let go.
@@ -73,6 +101,7 @@ class Ours:
         times = trainer.wrappers[-1]
         if trainer.home.device != "host":
             times.synchronize = trainer.parameters.device.synchronize
+            times.device_seconds = trainer.home.functions.get("device_seconds")
         step_s, spent = [], []
         for x_BT, y_BT in itertools.islice(self._stream, 1 + steps):
             times.spent.clear()
@@ -90,7 +119,7 @@ class Ours:
                 "backend": trainer.dispatch.choose(hook).backend.name,
                 "calls": total.calls,
                 "seconds": total.seconds,
-                "works": [(work.moved_bytes, work.flops) for work in works[hook]],
+                "works": [(work.moved_bytes, work.flops) for work in works.get(hook, ())],
             }
             for hook, total in spent[chosen].items()
         ]

@@ -3,14 +3,16 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from harness.bench.peaks import Peaks, as_record
+from harness.bench import device_peaks
+from harness.bench.device_peaks import AnyPeaks, DevicePeaks
+from harness.bench.peaks import as_record
 from harness.bench.roofline import Score, Work
 from harness.bench.timing import Timing
 from harness.errors import DataError
@@ -19,6 +21,9 @@ FORMAT = 1
 IMPLAUSIBLE_PERCENT = (
     115  # of the matmul peak: the best of many rounds is hardly beaten by this much
 )
+HOST_SHARE, HOST_LEAST_S = 2.0, 1e-3
+"""A device's call that the host waits for this much longer, and for more than a millisecond, is told."""
+
 STATUSES = ("timed", "refused", "unsupported", "excused", "not run")
 HEADERS = (
     "backend", "median", "p10", "p90", "GB/s", "GFLOP/s",
@@ -34,6 +39,8 @@ class Row:
         `excused` (too slow at this shape); `not run`. reason: of all but the first.
     where, source: the function that ran, and its distribution or sha256.
     error: err/tolerance of the checked result, at most 1.
+    precision: of the case. host_s: of a device's call, by the host's clock and with the wait; all the
+        other seconds are by the device's.
     """
 
     half: str
@@ -48,10 +55,14 @@ class Row:
     error: float | None = None
     timing: Timing | None = None
     score: Score | None = None
+    precision: str = "fp32"
+    host_s: float | None = None
 
     @property
     def group(self) -> str:
-        return f"{self.half} {self.shape}"
+        return f"{self.half} {self.shape}" + (
+            "" if self.precision == "fp32" else f" {self.precision}"
+        )
 
     def record(self) -> dict[str, Any]:
         """This row as JSON: seconds, bytes, per cent."""
@@ -99,13 +110,15 @@ def cells(row: Row, fastest: Row) -> tuple[str, ...]:
     )
 
 
-def as_text(rows: Sequence[Row], peaks: Peaks) -> str:
-    """The table for a terminal, fixed width."""
+def as_text(
+    rows: Sequence[Row], peaks: AnyPeaks, devices: Mapping[str, DevicePeaks] | None = None
+) -> str:
+    """The table for a terminal, fixed width. devices: backend -> its own peaks, where it has some."""
     groups = grouped(rows)
     lines = {name: [cells(row, found[0]) for row in found] for name, found in groups.items()}
     every = [HEADERS, *(line for found in lines.values() for line in found)]
     widths = [max(len(line[i]) for line in every) for i in range(len(HEADERS))]
-    text = [str(peaks), "", _aligned(HEADERS, widths)]
+    text = [*_heading(peaks, devices), "", _aligned(HEADERS, widths)]
     for name, found in lines.items():
         text += [name, *(_aligned(line, widths) for line in found)]
     return "\n".join([*text, "", *closing(rows)])
@@ -117,11 +130,19 @@ def _aligned(line: tuple[str, ...], widths: list[int]) -> str:
     return "  ".join([first, *rest]).rstrip()
 
 
-def as_markdown(rows: Sequence[Row], peaks: Peaks) -> str:
+def _heading(peaks: AnyPeaks, devices: Mapping[str, DevicePeaks] | None) -> list[str]:
+    """What per cent are of: the host's peaks, then each device's."""
+    others = [] if devices is None else [str(p) for p in devices.values() if p is not peaks]
+    return [*str(peaks).splitlines(), *others]
+
+
+def as_markdown(
+    rows: Sequence[Row], peaks: AnyPeaks, devices: Mapping[str, DevicePeaks] | None = None
+) -> str:
     """The table for a page."""
     headers = ("half and shape", *HEADERS)
     text = [
-        *(f"{line}  " for line in str(peaks).splitlines()),
+        *(f"{line}  " for line in _heading(peaks, devices)),
         "",
         f"| {' | '.join(headers)} |",
         "|---|---|" + "---:|" * 8 + "---|---:|",
@@ -143,6 +164,12 @@ def closing(rows: Sequence[Row]) -> list[str]:
     text += [
         f"refused: {r.group} of {r.backend}: {r.reason}" for r in rows if r.status == "refused"
     ]
+    text += [
+        f"{row.group} of {row.backend}: {duration(row.host_s)} by the host's clock, with its wait"
+        for row in rows
+        if row.host_s is not None and row.timing is not None
+        if row.host_s > HOST_SHARE * row.timing.median_s and row.host_s > HOST_LEAST_S
+    ]
     if any(row.score and row.score.in_cache for row in rows):
         text.append(
             "in cache: the case's bytes are below four last-level caches, so it may be faster than"
@@ -157,11 +184,22 @@ def closing(rows: Sequence[Row]) -> list[str]:
     return text
 
 
-def as_json(rows: Sequence[Row], peaks: Peaks) -> dict[str, Any]:
+def peaks_record(peaks: AnyPeaks) -> dict[str, Any]:
+    """What per cent are of, as JSON."""
+    if isinstance(peaks, DevicePeaks):
+        return device_peaks.as_record(peaks)
+    return as_record(peaks)
+
+
+def as_json(
+    rows: Sequence[Row], peaks: AnyPeaks, devices: Mapping[str, DevicePeaks] | None = None
+) -> dict[str, Any]:
     """Everything, for machines."""
+    of_devices = {name: peaks_record(found) for name, found in (devices or {}).items()}
     return {
         "format": FORMAT,
-        "peaks": as_record(peaks),
+        "peaks": peaks_record(peaks),
+        **({"devices": of_devices} if of_devices else {}),
         "counts": dict(Counter(row.status for row in rows)),
         "rows": [row.record() for row in rows],
     }

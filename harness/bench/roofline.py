@@ -11,7 +11,7 @@ Source: Williams, Waterman and Patterson 2009, doi:10.1145/1498765.1498785.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from harness.bench.peaks import Peaks
+from harness.bench.device_peaks import AnyPeaks
 from harness.contract import Argument, Half
 from harness.precision import dtype_under
 
@@ -39,7 +39,7 @@ class Floor:
 
 @dataclass(frozen=True)
 class Score:
-    """What a time amounts to. Per cent are of the machine's measured peaks, `Peaks.best`.
+    """What a time amounts to. Per cent are of the measured peaks, `best`: the host's, or a device's.
 
     cached_copy_percent: of the copy bandwidth within the cache; None for a case from memory.
     """
@@ -64,7 +64,7 @@ def work_of(half: Half, dims: Mapping[str, int], policy: str = "fp32") -> Work:
     return Work(half.count_bytes(dims, itemsize), half.count_flops(dims))
 
 
-def floor_of(work: Work, peaks: Peaks) -> Floor:
+def floor_of(work: Work, peaks: AnyPeaks) -> Floor:
     """The least time that moving and computing this much takes."""
     rates = peaks.best
     memory_s = work.moved_bytes / rates.copy_bytes_per_s
@@ -76,7 +76,7 @@ def floor_of(work: Work, peaks: Peaks) -> Floor:
     )
 
 
-def score(work: Work, seconds: float, peaks: Peaks) -> Score:
+def score(work: Work, seconds: float, peaks: AnyPeaks) -> Score:
     """Rates and per cent of a call that took this long."""
     floor = floor_of(work, peaks)
     rates = peaks.best

@@ -19,11 +19,13 @@ import threadpoolctl  # type: ignore[import-untyped]
 
 from harness import command_line
 from harness.bench.contest import Contest, Field, peer_and_threads
-from harness.bench.peaks import Peaks
+from harness.bench.device_peaks import AnyPeaks, device_peaks
 from harness.bench.peaks import peaks as measured_peaks
 from harness.bench.report import write
 from harness.bench.train_report import Result
+from harness.dispatch import Dispatch
 from harness.errors import ConfigError, NumericsError
+from harness.plugins import all_ops
 
 USUAL_PEERS = ("torch", "torch-compile")
 
@@ -40,7 +42,7 @@ def run_bench_train(
     llmc: Path | None = None,
     keep_going: bool = False,
     report: Path | None = None,
-    peaks: Peaks | None = None,
+    peaks: AnyPeaks | None = None,
     show: Callable[[str], None] = print,
 ) -> int:
     """Time training steps, print what they are made of, and give the exit code.
@@ -60,7 +62,7 @@ def run_bench_train(
     )
     contest = Contest(field)
     with threadpoolctl.threadpool_limits(contest.threads):
-        peaks = peaks or measured_peaks()
+        peaks = peaks or _peaks_for(contest)
     with contest:
         show(contest.heading())
         timings = contest.run(turns)
@@ -73,6 +75,16 @@ def run_bench_train(
         files = write(report, result.record(), markdown)
         show("written: " + ", ".join(map(str, files)))
     return 0 if result.agrees else NumericsError.exit_code
+
+
+def _peaks_for(contest: Contest) -> AnyPeaks:
+    """What the first of ours is held against: its device's rates where it has one, or this machine's."""
+    if not contest.on_device:
+        return measured_peaks()
+    settings = contest.settings
+    dispatch = Dispatch(all_ops(), settings.ops, settings.options)
+    home = dispatch.choose(settings.optimizer.op).backend
+    return device_peaks(home, settings.precision.policy) or measured_peaks()
 
 
 def entries(

@@ -7,8 +7,8 @@ import numpy as np
 
 from harness.bench.contest import COMPARED_LOSSES, Contest
 from harness.bench.contestant import Contestant
-from harness.bench.peaks import Peaks, as_record
-from harness.bench.report import duration, figure
+from harness.bench.device_peaks import AnyPeaks
+from harness.bench.report import duration, figure, peaks_record
 from harness.bench.timing import Ratio, Timing, ratio
 from harness.bench.waterfall import Waterfall
 
@@ -27,7 +27,7 @@ class Result:
     contest: Contest
     timings: dict[str, Timing]
     waterfalls: list[Waterfall]
-    peaks: Peaks
+    peaks: AnyPeaks
 
     @property
     def _all(self) -> list[Contestant]:
@@ -154,7 +154,7 @@ class Result:
             "format": 2,
             "heading": contest.heading(),
             "machine": asdict(contest.machine),
-            "peaks": as_record(self.peaks),
+            "peaks": peaks_record(self.peaks),
             "threads": contest.threads,
             "tokens_per_step": contest.tokens_per_step,
             "ours": self.ours,
@@ -178,6 +178,7 @@ class Result:
             "first_step_s": one.first_step_s,
             "peak_bytes": self.contest.peaks_bytes[name],
             "model_bytes": self.increase(name),
+            "device_bytes": one.device_bytes,
             "times": {ours: asdict(self.ratio(name, ours)) for ours in self.ours},
             "losses": one.losses[:COMPARED_LOSSES],
             "loss_tolerance": self.tolerance(name),

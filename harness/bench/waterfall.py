@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from harness.bench.peaks import Peaks
+from harness.bench.device_peaks import AnyPeaks
 from harness.bench.report import duration, figure
 from harness.bench.roofline import Work, floor_of, work_of
 from harness.trainer import Trainer
@@ -68,7 +68,7 @@ class Waterfall:
         return text
 
 
-def waterfall_of(name: str, found: dict[str, Any], peaks: Peaks) -> Waterfall:
+def waterfall_of(name: str, found: dict[str, Any], peaks: AnyPeaks) -> Waterfall:
     """What a contestant's process found, beside this machine's peaks; the longest first.
 
     found: step_s; ops, each with hook, backend, calls, seconds and works, (bytes, FLOPs) of each call.
@@ -105,10 +105,17 @@ def works_of(trainer: Trainer) -> dict[str, list[Work]]:
     layout = trainer.parameters.layout
     decayed = {"matrices": layout.decayed, "all": layout.trained, "none": 0}
     split = decayed[settings.optimizer.decay]
-    update = trainer.ops[settings.optimizer.op].forward
-    works[update.name] = [
-        work_of(update, {"P": size}) for size in (split, layout.trained - split) if size
-    ]
-    norm = trainer.ops["squared_norm"].forward
-    works[norm.name] = [work_of(norm, {"P": layout.trained})]
+    loss = plan.results[0].version.tensor.size
+    update = trainer.optimizer.choices[0].hook
+    sizes = {
+        update: [size for size in (split, layout.trained - split) if size],
+        "squared_norm": [layout.trained],
+        "guard": [loss] * settings.gradient_accumulation,
+        "clip_scale": [1],
+    }
+    for hook, counts in sizes.items():
+        # The update alone has weights in bfloat16, where there are some.
+        policy = "bf16" if hook == update and trainer.parameters.has_low else "fp32"
+        half = trainer.ops[hook].forward
+        works[hook] = [work_of(half, {"P": count}, policy) for count in counts]
     return works

@@ -5,12 +5,14 @@
     {"do": "build", "module": NAME or FILE, "spec": {...}}   {"what": ..., "bf16": ..., "before": bytes}
                                                              or {"absent": why it cannot take part}
     {"do": "run", "steps": 3}                                {"seconds": [...], "losses": [...]}
-    {"do": "peak"}                                           {"bytes": the most this process ever held}
+    {"do": "peak"}                                           {"bytes": the most this process ever held,
+                                                              "device_bytes": and of a device's memory}
     {"do": "waterfall", "steps": 10}                         what the module's contestant says
     the end of the input                                     the process ends
 
 The module has `prepare(spec)`, which imports and plans and returns "" or why there can be no contestant,
-and `build(spec)`, which takes the memory and returns an object with `what`, `bf16` and `step()`.
+and `build(spec)`, which takes the memory and returns an object with `what`, `bf16` and `step()`. It may
+have `run(steps)`, which returns the seconds and the losses of so many, and `device_bytes()`.
 Between two requests the process waits for a line, and takes no processor time.
 Only the standard library is imported here: a peer's Python need not have what the harness needs.
 """
@@ -38,7 +40,7 @@ def main() -> int:
             elif request["do"] == "run":
                 reply = _run(contestant, request["steps"])
             elif request["do"] == "peak":
-                reply = {"bytes": peak_bytes()}
+                reply = {"bytes": peak_bytes(), "device_bytes": _device_bytes(contestant)}
             else:
                 reply = contestant.waterfall(request["steps"])
         except Exception as error:
@@ -77,12 +79,20 @@ def _module(name: str) -> ModuleType:
 
 
 def _run(contestant: Any, steps: int) -> dict[str, Any]:
+    if hasattr(contestant, "run"):
+        seconds, losses = contestant.run(steps)
+        return {"seconds": seconds, "losses": losses}
     seconds, losses = [], []
     for _ in range(steps):
         start = time.perf_counter()
         losses.append(contestant.step())
         seconds.append(time.perf_counter() - start)
     return {"seconds": seconds, "losses": losses}
+
+
+def _device_bytes(contestant: Any) -> int | None:
+    found: int | None = contestant.device_bytes() if hasattr(contestant, "device_bytes") else None
+    return found
 
 
 def _described(error: Exception) -> dict[str, Any]:

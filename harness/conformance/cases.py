@@ -38,6 +38,8 @@ WORK = 30_000
 # A wide case is for what only shows on larger arrays: temporaries (64 KiB and more), long sums.
 WIDE_ELEMENTS = 1 << 14
 WIDE_WORK = 8_000_000
+# Of an op whose buffers are single numbers.
+DRAWS = 48
 # A real GPT-2 shape that takes seconds in float64 is left to the model's own tests.
 REAL_ELEMENTS = 30_000_000
 REAL_WORK = 3_000_000_000
@@ -186,6 +188,9 @@ def cases_of(
 
 
 def _cases_of_seed(op: Op, half: Half, precision: str, seed: int, wide: bool) -> Iterator[Case]:
+    if not letters_of(op, half):
+        yield from _cases_of_numbers(op, half, precision, seed)
+        return
     rng = np.random.default_rng([seed, len(half.name)])
     proposed = [_valid(op, half, dims) for dims in _shapes(op, half, rng, seed)]
     shapes = [dims for dims in proposed if dims is not None]
@@ -234,6 +239,14 @@ def _cases_of_seed(op: Op, half: Half, precision: str, seed: int, wide: bool) ->
         dims = _wide(op, half)
         yield case(dims)
         yield case(dims, styles[1 % len(styles)])
+
+
+def _cases_of_numbers(op: Op, half: Half, precision: str, seed: int) -> Iterator[Case]:
+    """Of a half-op without letters there is one shape: other numbers take the place of others."""
+    for draw in range(DRAWS):
+        yield Case(half.name, (), "normal", DRAWS * seed + draw, precision)
+        for setting in _settings(op, half, {}):
+            yield Case(half.name, (), "normal", DRAWS * seed + draw, precision, settings=(setting,))
 
 
 def _shapes(op: Op, half: Half, rng: np.random.Generator, seed: int) -> Iterator[dict[str, int]]:

@@ -239,7 +239,7 @@ def _explained(
         # A shape of ones hides where it is wrong, and odd data hide what it looks like.
         trial, _ = entry
         sizes = [size for _, size in trial.case.dims]
-        return min(sizes) > 2, trial.case.style == "normal", -trial.data.references_size
+        return min(sizes, default=1) > 2, trial.case.style == "normal", -trial.data.references_size
 
     found: list[Failure] = []
     for trial, failures in sorted(failed, key=says, reverse=True):

@@ -186,7 +186,7 @@ def _values(trial: Trial, after: np.ndarray, outcome: Outcome) -> None:
             ratio = np.where(mask, ratio, 0.0)
         worst = float(ratio.max(initial=0.0))
         outcome.ratios[name] = worst
-        if trial.case.style == "normal" and worst <= 1:
+        if trial.case.style == "normal" and worst <= 1 and np.isfinite(expected).all():
             error = actual.astype(np.float64) - expected
             outcome.squares[name] = float((error**2).sum()), float((expected**2).sum())
         if worst > 1:

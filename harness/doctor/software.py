@@ -9,10 +9,13 @@ import time
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.doctor.line import MISSING, OK, WARN, Line, Measured
 from harness.errors import HarnessError, PluginError, ResourceError
+
+if TYPE_CHECKING:
+    from harness.plugins import Backend
 
 PYTHONS = ((3, 11), (3, 14))
 DISTRIBUTION = "gpt2-harness"
@@ -82,7 +85,21 @@ def backends() -> Iterator[Line]:
             continue
         took_s = time.perf_counter() - begin
         text = f"{name}: {_halves(backend)} half-ops, {backend.source}, loaded in {took_s:.1f} s"
-        yield Line(OK, "backend", text)
+        yield _with_its_device(backend, text)
+
+
+def _with_its_device(backend: "Backend", text: str) -> Line:
+    """A backend that is there, and whether what it computes on is."""
+    if backend.device == "host":
+        return Line(OK, "backend", text)
+    try:
+        backend.open_device().empty(256)
+        describe = backend.functions.get("describe_libraries")
+        return Line(OK, "backend", f"{text}\n{describe()}" if describe else text)
+    except HarnessError as error:
+        reason = error.facts.get("reason", "")
+        text += f"\n{error.headline}" + (f"\n{reason}" if reason else "")
+        return Line(MISSING, "backend", text, error.facts.get("do", ""))
 
 
 def default_run(measured: Measured) -> Iterator[Line]:
@@ -92,7 +109,7 @@ def default_run(measured: Measured) -> Iterator[Line]:
     from harness.data import Sequences
     from harness.libraries.threads import using_threads
     from harness.plugins import all_ops
-    from harness.run import load_data
+    from harness.run_data import load_data
     from harness.trainer import Trainer
 
     try:

@@ -6,7 +6,8 @@
 
 `correction_2` holds c1 = 1 - beta1^t and c2 = 1 - beta2^t. They, and 1 - beta2 in a kernel, are formed
 in double on the host: 1 - 0.999 in float32 is 120 units in the last place off. What changes from step
-to step is a buffer, so that a captured graph can replay.
+to step is a buffer, so that a captured graph can replay. A clip of NaN is how a step that is not finite
+makes no update, without the host being asked (guard, clip_scale).
 Source: Loshchilov and Hutter 2017, arXiv:1711.05101; llm.c, gpt2_update.
 """
 
@@ -31,7 +32,7 @@ def adamw(
     eps: float,
     weight_decay: float,
 ) -> None:
-    """Update param_P, m_P and v_P in place.
+    """Update param_P, m_P and v_P in place; where clip_1 is NaN, they keep their bits.
 
     lr_1: the learning rate. correction_2: 1 - beta1^t and 1 - beta2^t, t counted from 1.
     clip_1: what the gradient is multiplied by (1 where nothing is clipped). All are float32.
@@ -45,17 +46,22 @@ def example_settings(dims):
 def example_inputs(rng, dims, settings):
     t = int(rng.integers(1, 200))
     correction = [1 - settings["beta1"] ** t, 1 - settings["beta2"] ** t]
+    v_P = rng.random(dims["P"]) ** 2
+    lr_1 = np.array([10 ** rng.uniform(-4, -1)])
+    clip_1 = rng.uniform(0.2, 1, size=1)
     return {
-        "v_P": rng.random(dims["P"]) ** 2,  # a second moment is never negative
-        "lr_1": np.array([10 ** rng.uniform(-4, -1)]),
+        "v_P": v_P,  # a second moment is never negative
+        "lr_1": lr_1,
         "correction_2": np.array(correction),
-        "clip_1": rng.uniform(0.2, 1, size=1),
+        "clip_1": np.where(clip_1 < 0.28, np.nan, clip_1),  # one in ten: a step that was not finite
     }
 
 
 def reference_forward(
     param_P, m_P, v_P, grad_P, lr_1, correction_2, clip_1, beta1, beta2, eps, weight_decay
 ):
+    if np.isnan(clip_1[0]):
+        return param_P, m_P, v_P
     g = grad_P * clip_1
     m = beta1 * m_P + (1 - beta1) * g
     v = beta2 * v_P + (1 - beta2) * g**2
@@ -66,6 +72,8 @@ def reference_forward(
 def magnitude_forward(
     param_P, m_P, v_P, grad_P, lr_1, correction_2, clip_1, beta1, beta2, eps, weight_decay
 ):
+    if np.isnan(clip_1[0]):
+        return (Magnitude(np.zeros_like(param_P), 1),) * 3  # kept to the bit
     g = np.abs(grad_P * clip_1)
     S_m = beta1 * np.abs(m_P) + (1 - beta1) * g
     S_v = beta2 * v_P + (1 - beta2) * g**2

@@ -4,6 +4,9 @@
     velocity = momentum * velocity + g        param = param - lr * velocity
     (without a velocity: param = param - lr * g)
 
+A clip of NaN is how a step that is not finite makes no update, without the host being asked (guard,
+clip_scale).
+
 Source: Sutskever et al. 2013 (classical momentum, in the form of torch.optim.SGD).
 """
 
@@ -24,7 +27,8 @@ def sgd(
     momentum: float,
     weight_decay: float,
 ) -> None:
-    """Update param_P, and velocity_P unless it is None, in place.
+    """Update param_P, and velocity_P unless it is None, in place. Where clip_1 is NaN,
+    they keep their bits.
 
     lr_1: the learning rate. clip_1: what the gradient is multiplied by. Both are float32.
     """
@@ -35,19 +39,25 @@ def example_settings(dims):
 
 
 def example_inputs(rng, dims, settings):
+    lr_1 = np.array([10 ** rng.uniform(-4, -1)])
+    clip_1 = rng.uniform(0.2, 1, size=1)
     return {
-        "lr_1": np.array([10 ** rng.uniform(-4, -1)]),
-        "clip_1": rng.uniform(0.2, 1, size=1),
+        "lr_1": lr_1,
+        "clip_1": np.where(clip_1 < 0.28, np.nan, clip_1),  # one in ten: a step that was not finite
     }
 
 
 def reference_forward(param_P, velocity_P, grad_P, lr_1, clip_1, momentum, weight_decay):
+    if np.isnan(clip_1[0]):
+        return param_P, param_P if velocity_P is None else velocity_P
     g = grad_P * clip_1 + weight_decay * param_P
     velocity = g if velocity_P is None else momentum * velocity_P + g
     return param_P - lr_1 * velocity, velocity
 
 
 def magnitude_forward(param_P, velocity_P, grad_P, lr_1, clip_1, momentum, weight_decay):
+    if np.isnan(clip_1[0]):
+        return (Magnitude(np.zeros_like(param_P), 1),) * 2  # kept to the bit
     S_velocity = np.abs(grad_P * clip_1) + weight_decay * np.abs(param_P)
     if velocity_P is not None:
         S_velocity = S_velocity + momentum * np.abs(velocity_P)

@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 
 from harness.bench.cases import Bound, make_case
-from harness.bench.ops import finished, load_all, one_line, reason_not_to_run
+from harness.bench.ops import devices_of, finished, load_all, one_line, reason_not_to_run
 from harness.bench.peaks import peaks as measured_peaks
 from harness.bench.report import Row, as_json, as_markdown, as_text, shown, write
+from harness.bench.timing import Timing
 from harness.plugins import all_ops
 
 FOLDER = Path(__file__).parent
 ROWS = pytest.StashKey[list[Row]]()
+DEVICES = pytest.StashKey[dict]()
 
 
 def pytest_collection_modifyitems(config, items):
@@ -47,6 +49,12 @@ def peaks():
 
 
 @pytest.fixture(scope="session")
+def devices(request, backends):
+    """Backend -> what its device reaches, of those on a device."""
+    return request.config.stash.setdefault(DEVICES, devices_of(backends, "fp32"))
+
+
+@pytest.fixture(scope="session")
 def rows(request):
     """What the table at the end is made of."""
     return request.config.stash.setdefault(ROWS, [])
@@ -68,7 +76,7 @@ def case_maker(request):
 
 
 @pytest.fixture
-def checked_call(case_maker, backend_name, backends, rows, peaks):
+def checked_call(case_maker, backend_name, backends, devices, rows, peaks):
     """The call to be timed, after its result was found right; the test adds its timing by `done`."""
     backend, half, shape = backends[backend_name], case_maker.half, case_maker.shape
     row = Row(half.name, str(shape), shape.kind, backend_name, "not run", "stopped before the end")
@@ -88,7 +96,10 @@ def checked_call(case_maker, backend_name, backends, rows, peaks):
     )  # fmt: skip
 
     def done(timing):
-        rows.append(finished(row, call, timing, peaks))
+        if call.device_seconds is not None:
+            # pytest-benchmark knows the host's clock alone, which counts the launching and the waiting.
+            timing = Timing(tuple(call.device_seconds() for _ in timing.seconds))
+        rows.append(finished(row, call, timing, devices.get(backend_name, peaks)))
         return rows[-1]
 
     call.done = done
@@ -99,10 +110,10 @@ def pytest_terminal_summary(terminalreporter, config):
     found = config.stash.get(ROWS, [])
     if not found:
         return
-    peaks = measured_peaks()
+    peaks, devices = measured_peaks(), config.stash.get(DEVICES, {})
     terminalreporter.section("ops against the roofline")
-    terminalreporter.write_line(as_text(found, peaks))
+    terminalreporter.write_line(as_text(found, peaks, devices))
     if config.pluginmanager.hasplugin("cacheprovider"):
         stem = Path(config.cache.mkdir("harness-benchmarks")) / "ops"
-        files = write(stem, as_json(found, peaks), as_markdown(found, peaks))
+        files = write(stem, as_json(found, peaks, devices), as_markdown(found, peaks, devices))
         terminalreporter.write_line("written: " + ", ".join(map(str, files)))

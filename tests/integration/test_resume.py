@@ -64,6 +64,8 @@ def killed_after(lines: int, settings: list[str], folder: Path) -> int:
         "optimizer=sgd optimizer.momentum=0",
         "gradient_accumulation=3 schedule=linear",
         "backend=reference precision=bf16",
+        "precision=bf16 rounding=stochastic validate_every=2",
+        "precision=bf16 rounding=stochastic optimizer=sgd",
         "data.tokenizer=char validate_every=2 sample.every=2 sample.length=5",
         "clip_norm=null optimizer.lr=1e-4",
     ],
@@ -95,7 +97,7 @@ def stopping_wrapper(step: int) -> str:
         f"        if calls == 2 * {step}:\n"  # one call for decayed parameters, one for others
         "            os.kill(os.getpid(), signal.SIGUSR2)\n"
         "        call(*arguments)\n"
-        "    return counted if op in ('adamw', 'sgd') else None\n"
+        "    return counted if op in ('adamw', 'adamw_master', 'sgd') else None\n"
     )
     return f"wrappers=[./{path}]"
 

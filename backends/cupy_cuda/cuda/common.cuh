@@ -26,9 +26,13 @@ __device__ __forceinline__ float wide(bf16 x) { return __uint_as_float((unsigned
 
 // Rounded to nearest even; NaN stays NaN.
 __device__ __forceinline__ bf16 to_bf16(float x) {
-  unsigned bits = __float_as_uint(x);
   bf16 y;
+#if !defined(CUDA_ON_CPU) && __CUDA_ARCH__ >= 800
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(y.bits) : "f"(x));
+#else
+  unsigned bits = __float_as_uint(x);
   y.bits = x != x ? 0x7FC0 | (bits >> 16) : (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
+#endif
   return y;
 }
 template <class T> __device__ __forceinline__ T narrow(float x);

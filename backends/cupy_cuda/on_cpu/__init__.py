@@ -4,4 +4,5 @@
 that only kernels and copies reach, one stream, and graphs that replay what was recorded. It is slow, and
 it shows what a test can show: results, bounds, barriers, order of threads, frozen arguments. It cannot
 show what only a GPU can: speed, races between blocks in flight, the libraries themselves.
+`kernels.py` runs any other .cu file; docs/cuda-on-cpu.md has a test that does.
 """

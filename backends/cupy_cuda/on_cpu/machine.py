@@ -1,23 +1,32 @@
 """A device on the CPU: memory that the host does not reach by itself, one stream, graphs.
 
 What a GPU would not forgive is an error here: a copy or an allocation while a graph is captured, an
-argument of another type than the kernel's, an address that no array has. A graph replays what was
-recorded, with the addresses and scalars of that time.
+argument of another type than the kernel's, a replay after memory that it writes to was given back. A
+graph replays what was recorded, with the addresses and scalars of that time. Memory is NaN when taken.
 """
 
 import ctypes
 import importlib
 import math
+import os
+import weakref
+from collections import Counter
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 
-from backends.cupy_cuda.on_cpu.compiler import compiled
+from backends.cupy_cuda._machine import VARIABLE
+from backends.cupy_cuda.on_cpu.compiler import POOL, compiled
 from harness.device import HOST
+from harness.errors import ConfigError
 
 LETTERS = {np.int32: "i", np.int64: "l", np.float32: "f"}
 SIZES = {"i": ctypes.c_int32, "l": ctypes.c_int64, "f": ctypes.c_float}
+ORDERS = (0, 1, 2, 3)
+"""Of blocks and threads: first to last, last to first, and shuffled with this number as the seed."""
+NAMED_ORDERS = {"1": 0, "reversed": 1, "shuffled": 2}
 FAKES = {"cublaslt": "cublaslt", "cublas": "cublas", "cudnn": "cudnn"}
 
 
@@ -61,24 +70,35 @@ class Array:
 
 
 class Cpu:
-    """The machine. `copies` and `waits` count what was asked of it, for tests."""
+    """The machine. `copies`, `waits` and `launches` (by kernel) count what was asked of it, for tests.
+
+    order: of blocks and threads, one of ORDERS; at first as HARNESS_CUDA_ON_CPU says.
+    flush_denormals: whether they count as zero in kernels, as -ftz=true compiles them for a GPU.
+    """
 
     name = "CUDA on the CPU"
     capability = (9, 0)
     multiprocessors = 4
     shared_bytes = 232448 - 1024  # what a block of an H100 may take
     stream = 0
+    cache_bytes = 0
+    compile_seconds = 0.0
+    versions = "CUDA on the CPU: kernels run one thread at a time, for tests"
 
     def __init__(self):
-        self.order = 0
+        self.order = _asked_order()
         self.copies = self.waits = 0
+        self.launches: Counter[str] = Counter()
+        self.flush_denormals = False
         self._recording = None
 
     # -- memory -------------------------------------------------------------------------------
 
     def empty(self, nbytes):
         self._not_in_a_capture("memory is taken")
-        return HOST.empty(nbytes)
+        memory = HOST.empty(nbytes)
+        memory.fill(0xFF)  # NaN: what is read before it is written
+        return memory
 
     def view(self, memory, offset, shape, dtype):
         if isinstance(memory, Array):
@@ -143,6 +163,12 @@ class Cpu:
 
         return replay
 
+    def device_seconds(self, call):
+        """Seconds that a call takes by the host's clock: of this emulation, and of no GPU."""
+        start = perf_counter()
+        call()
+        return perf_counter() - start
+
     def _not_in_a_capture(self, what):
         if self._recording is not None:
             raise RuntimeError(f"{what} while a graph is captured: CUDA refuses that")
@@ -156,7 +182,9 @@ class Cpu:
         wanted = letters().decode()
 
         def run(grid, block, arguments, shared_bytes):
+            self.launches[name] += 1
             values = self._values(name, wanted, arguments)
+            memories = [weakref.ref(a.memory) for a in arguments if isinstance(a, Array)]
             extents = [(ctypes.c_uint * 3)(*extent) for extent in (grid, block)]
             assert math.prod(block) <= 1024, f"{name}: {block} is more than 1024 threads"
             assert min(*grid, *block) >= 1, f"{name}: a grid of {grid} x {block}"
@@ -165,7 +193,10 @@ class Cpu:
             )
 
             def step():
+                if any(memory() is None for memory in memories):
+                    raise RuntimeError(f"{name}: memory of an argument was given back")
                 pointers = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
+                POOL.flush = self.flush_denormals
                 error = launch(*extents, shared_bytes, pointers, self.order)
                 if error:
                     raise RuntimeError(f"{name}: {error.decode()}")
@@ -190,3 +221,18 @@ class Cpu:
 
     def library(self, name):
         return importlib.import_module(f"backends.cupy_cuda.on_cpu.{FAKES[name]}")
+
+
+def _asked_order():
+    asked = os.environ.get(VARIABLE, "")
+    if asked in ("", "0"):
+        return 0
+    if asked not in NAMED_ORDERS:
+        raise ConfigError(
+            f"there is no order of threads called '{asked}': {VARIABLE}={asked}",
+            slug="unknown-thread-order",
+            expected=", ".join(NAMED_ORDERS),
+            found=repr(asked),
+            do=f"set {VARIABLE}=1 (first to last), or one of the others",
+        )
+    return NAMED_ORDERS[asked]

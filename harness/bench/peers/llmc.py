@@ -69,18 +69,20 @@ def why_not_llmc(settings: TrainerSettings, learning_rate: float, tokens: int) -
     return ""
 
 
-def order() -> npt.NDArray[np.int64]:
-    """The samples of B * T tokens in the order in which it reads them."""
+def order(samples_of_file: int = STEPS) -> npt.NDArray[np.int64]:
+    """The samples of a file of B * T tokens each, in the order in which it reads them first."""
     # RandomState is the one generator of NumPy that seeds the Mersenne twister as it was published.
     words = np.random.RandomState(SHUFFLE_SEED)
-    samples = np.arange(STEPS)
-    for last in range(STEPS - 1, 0, -1):
+    samples = np.arange(samples_of_file)
+    for last in range(samples_of_file - 1, 0, -1):
         chosen = int(words.randint(0, 2**32, dtype=np.uint32)) % (last + 1)
         samples[[last, chosen]] = samples[[chosen, last]]
     return samples
 
 
-def batches(tokens: npt.NDArray[np.integer], count: int) -> npt.NDArray[np.int32]:
+def batches(
+    tokens: npt.NDArray[np.integer], count: int, B: int = B, T: int = T
+) -> npt.NDArray[np.int32]:
     """The first batches that it trains on: (count, 2, B, T), x and y of each."""
     starts = order()[:count] * B * T
     rows = [tokens[start : start + B * T + 1].astype(np.int32) for start in starts]
@@ -103,6 +105,7 @@ class Llmc(Contestant):
         threads: int,
     ) -> None:
         super().__init__("llm.c")
+        self.steps_of_a_process = STEPS
         self.program, self.weights, self.folder, self.threads = program, weights, folder, threads
         self.tokens = tokens[:TOKENS]
         self._process: subprocess.Popen[bytes] | None = None
@@ -120,15 +123,28 @@ class Llmc(Contestant):
     def build(self) -> str:
         self.what = f"{self.program.name}, float32, OpenMP threads {self.threads}"
         self.before = 0
+        self.lay_out()
+        self._start()
+        return ""
+
+    def lay_out(self) -> None:
+        """Write what it reads."""
         (self.folder / DATA).mkdir(parents=True)
         (self.folder / MODEL).symlink_to(self.weights)
         for part in ("train", "val"):
             write_token_file(self.folder / DATA / f"tiny_shakespeare_{part}.bin", self.tokens)
-        self._start()
-        return ""
+
+    def command(self) -> list[str]:
+        """How it is started, in its folder."""
+        return [str(self.program)]
+
+    def told(self, line: bytes) -> tuple[int, float, float] | None:
+        """(steps done, loss, milliseconds) of a line that tells of a step; None of another."""
+        found = STEP_LINE.match(line)
+        return None if found is None else (int(found[1]) + 1, float(found[2]), float(found[3]))
 
     def run(self, steps: int) -> list[float]:
-        if self._done == STEPS:
+        if self._done == self.steps_of_a_process:
             self._stop()
             self._start()
             self._continue()
@@ -137,7 +153,7 @@ class Llmc(Contestant):
             self._continue()
         first = not self.losses
         seconds: list[float] = []
-        while len(seconds) < steps and self._done < STEPS:
+        while len(seconds) < steps and self._done < self.steps_of_a_process:
             seconds.append(self._step())
         self._pause()
         # Steps that it had finished before the signal came.
@@ -158,7 +174,7 @@ class Llmc(Contestant):
         self._terminal, end = pty.openpty()
         try:
             self._process = subprocess.Popen(
-                [self.program],
+                self.command(),
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=end,
@@ -193,17 +209,17 @@ class Llmc(Contestant):
 
     def _step_in(self, line: bytes) -> Iterator[float]:
         """The seconds of the step that a line tells of; nothing where it tells of none."""
-        found = STEP_LINE.match(line)
+        found = self.told(line)
         if found:
-            seconds = 1e-3 * float(found[3])
+            self._done, loss, milliseconds = found
+            seconds = 1e-3 * milliseconds
             # A pause can begin before the step's clock does: then the step took no longer than the
             # time since it went on, and the pause is not in it.
             since_s = time.perf_counter() - self._continued_at
             if seconds - since_s > self._paused_s / 2:
                 seconds -= self._paused_s
             self._paused_s = 0.0
-            self._done = int(found[1]) + 1
-            self.losses.append(float(found[2]))
+            self.losses.append(loss)
             yield seconds
 
     def _lines(self, wait: bool = True) -> Iterator[bytes]:

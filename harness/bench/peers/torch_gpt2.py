@@ -1,10 +1,12 @@
-"""GPT-2 in PyTorch on the CPU: what a good PyTorch program does, and no more.
+"""GPT-2 in PyTorch, on the CPU or a GPU: what a good PyTorch program does, and no more.
 
     eager      scaled_dot_product_attention, cross_entropy, fused AdamW: PyTorch's own fused kernels
     compiled   the same forward and loss through torch.compile, and with them the backward
-    bf16       either of them under torch.autocast("cpu", torch.bfloat16); weights stay float32
+    bf16       either of them under torch.autocast(..., torch.bfloat16); weights stay float32
+    tf32       on a GPU: matrix products of float32 may round their operands to 10 bits of mantissa
 
-Same weights, tokens, clipping and AdamW as ours. It is spared the vocabulary's padding.
+Same weights, tokens, clipping and AdamW as ours. On the CPU it is spared the vocabulary's padding; on a
+GPU products are faster with it, and the padding's logits are cut off before the loss.
 This file imports NumPy and PyTorch only: it also runs in an environment that has no harness.
 """
 
@@ -41,11 +43,19 @@ class TorchGPT2:
         loss_gradient: str = "mean",
         compiled: bool = False,
         bf16: bool = False,
+        tf32: bool = False,
+        device: str = "cpu",
     ) -> None:
-        own = {**weights, "wte": weights["wte"][: model.vocab_size]}
+        own = dict(weights)
+        if device == "cpu":
+            own["wte"] = weights["wte"][: model.vocab_size]
+        else:
+            torch.backends.cuda.matmul.allow_tf32 = tf32
+        self.device = device
         self.model = model
         self.weights = {
-            name: torch.from_numpy(np.array(w)).requires_grad_() for name, w in own.items()
+            name: torch.from_numpy(np.array(w)).to(device).requires_grad_()
+            for name, w in own.items()
         }
         self.micro_batch = micro_batch
         self.clip_norm = clip_norm
@@ -69,15 +79,19 @@ class TorchGPT2:
 
     def step(self, x_BT: np.ndarray, y_BT: np.ndarray, learning_rate: float) -> float:
         """One optimizer step; the mean loss of its targets before the update, in nats."""
+        return float(self.begin(x_BT, y_BT, learning_rate))
+
+    def begin(self, x_BT: np.ndarray, y_BT: np.ndarray, learning_rate: float) -> torch.Tensor:
+        """Ask for one optimizer step. Its loss, which a GPU may not have yet: nothing here waits."""
         counted = max(1, int((y_BT >= 0).sum()))
-        total = 0.0
+        total = torch.zeros((), device=self.device)
         for start in range(0, len(x_BT), self.micro_batch):
             rows = slice(start, start + self.micro_batch)
-            tokens, targets = _ids(x_BT[rows]), _ids(y_BT[rows]).flatten()
-            with torch.autocast("cpu", dtype=torch.bfloat16) if self.bf16 else nullcontext():
+            tokens, targets = self._ids(x_BT[rows]), self._ids(y_BT[rows]).flatten()
+            with torch.autocast(self.device, dtype=torch.bfloat16) if self.bf16 else nullcontext():
                 loss = self._loss(self.model, self.weights, tokens, targets)
             (loss if self.loss_gradient == "sum" else loss / counted).backward()
-            total += loss.item()
+            total += loss.detach()
         if self.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.weights.values(), self.clip_norm)
         for group in self.optimizer.param_groups:
@@ -85,6 +99,10 @@ class TorchGPT2:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return total / counted
+
+    def _ids(self, tokens: np.ndarray) -> torch.Tensor:
+        ids = torch.from_numpy(np.array(tokens, np.int64))
+        return ids if self.device == "cpu" else ids.pin_memory().to(self.device, non_blocking=True)
 
 
 def summed_loss(
@@ -115,15 +133,16 @@ def forward(model: Any, w: Weights, tokens_BT: torch.Tensor) -> torch.Tensor:
         x = x + linear(mixed.transpose(1, 2).reshape(B, T, C), "attproj", layer)
         hidden = F.gelu(linear(norm(x, "ln2", layer), "fc", layer), approximate="tanh")
         x = x + linear(hidden, "fcproj", layer)
-    return F.linear(norm(x, "lnf").view(B * T, C), w["wte"])
+    return F.linear(norm(x, "lnf").view(B * T, C), w["wte"])[:, : model.vocab_size]
 
 
-def describe(compiled: bool = False, bf16: bool = False) -> str:
-    """PyTorch's version, how it runs, its BLAS and threads."""
+def describe(
+    compiled: bool = False, bf16: bool = False, tf32: bool = False, device: str = "cpu"
+) -> str:
+    """PyTorch's version, how it runs, and on what."""
+    numbers = "bf16 autocast" if bf16 else "tf32" if tf32 else "float32"
+    how = f"PyTorch {torch.__version__}, {'compiled' if compiled else 'eager'}, {numbers}"
+    if device != "cpu":
+        return f"{how}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
     blas = "MKL" if torch.backends.mkl.is_available() else "its own BLAS"
-    how = f"{'compiled' if compiled else 'eager'}, {'bf16 autocast' if bf16 else 'float32'}"
-    return f"PyTorch {torch.__version__}, {how}, {blas}, threads {torch.get_num_threads()}"
-
-
-def _ids(tokens: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.array(tokens, np.int64))
+    return f"{how}, {blas}, threads {torch.get_num_threads()}"

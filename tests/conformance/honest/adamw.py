@@ -5,6 +5,8 @@ from tests.conformance.honest import honest
 
 @honest("adamw", "the formula, with 1 - beta formed in double")
 def adamw(param_P, m_P, v_P, grad_P, lr_1, correction_2, clip_1, beta1, beta2, eps, weight_decay):
+    if np.isnan(clip_1[0]):
+        return
     g = grad_P * clip_1
     m_P[...] = np.float32(beta1) * m_P + np.float32(1 - beta1) * g
     v_P[...] = np.float32(beta2) * v_P + np.float32(1 - beta2) * g**2
@@ -14,6 +16,8 @@ def adamw(param_P, m_P, v_P, grad_P, lr_1, correction_2, clip_1, beta1, beta2, e
 
 @honest("adamw", "corrections and learning rate folded into one factor and one eps, in double")
 def folded(param_P, m_P, v_P, grad_P, lr_1, correction_2, clip_1, beta1, beta2, eps, weight_decay):
+    if np.isnan(clip_1[0]):
+        return
     c1, c2 = correction_2.astype(np.float64)
     lr = float(lr_1[0])
     g = grad_P * clip_1
@@ -31,6 +35,8 @@ def folded(param_P, m_P, v_P, grad_P, lr_1, correction_2, clip_1, beta1, beta2, 
 def by_interpolation(
     param_P, m_P, v_P, grad_P, lr_1, correction_2, clip_1, beta1, beta2, eps, weight_decay
 ):
+    if np.isnan(clip_1[0]):
+        return
     g = grad_P * clip_1
     m_P += np.float32(1 - beta1) * (g - m_P)
     v_P += np.float32(1 - beta2) * (g * g - v_P)
@@ -44,6 +50,8 @@ def by_interpolation(
 def in_double(
     param_P, m_P, v_P, grad_P, lr_1, correction_2, clip_1, beta1, beta2, eps, weight_decay
 ):
+    if np.isnan(clip_1[0]):
+        return
     g = grad_P.astype(np.float64) * clip_1
     m = beta1 * m_P.astype(np.float64) + (1 - beta1) * g
     v = beta2 * v_P.astype(np.float64) + (1 - beta2) * g**2

@@ -5,6 +5,8 @@ from tests.conformance.honest import honest
 
 @honest("sgd", "the formula as it stands")
 def sgd(param_P, velocity_P, grad_P, lr_1, clip_1, momentum, weight_decay):
+    if np.isnan(clip_1[0]):
+        return
     step = grad_P * clip_1 + np.float32(weight_decay) * param_P
     if velocity_P is not None:
         velocity_P[...] = np.float32(momentum) * velocity_P + step
@@ -14,6 +16,8 @@ def sgd(param_P, velocity_P, grad_P, lr_1, clip_1, momentum, weight_decay):
 
 @honest("sgd", "decay, velocity and step each added to its buffer")
 def in_place(param_P, velocity_P, grad_P, lr_1, clip_1, momentum, weight_decay):
+    if np.isnan(clip_1[0]):
+        return
     if velocity_P is None:
         shrink = np.float32(1 - float(lr_1[0]) * weight_decay)
         param_P *= shrink

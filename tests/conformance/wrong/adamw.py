@@ -252,3 +252,21 @@ def decay_of_its_own(
     param_P, m_P, v_P, grad_P, lr_1, correction_2, clip_1, beta1, beta2, eps, weight_decay
 ):
     honest.adamw(param_P, m_P, v_P, grad_P, lr_1, correction_2, clip_1, beta1, beta2, eps, 0.1)
+
+
+@wrong("adamw", "a clip of NaN keeps the parameters, and lets the moments decay", subtle=True)
+def nan_clip_moves_the_moments(
+    param_P, m_P, v_P, grad_P, lr_1, correction_2, clip_1, beta1, beta2, eps, weight_decay
+):
+    rest = (beta1, beta2, eps, weight_decay)
+    honest.adamw(param_P, m_P, v_P, grad_P, lr_1, correction_2, clip_1, *rest)
+    if np.isnan(clip_1[0]):
+        m_P *= np.float32(beta1)
+        v_P *= np.float32(beta2)
+
+
+@wrong("adamw", "a clip of NaN makes NaN of everything: no such case is thought of", subtle=True)
+def nan_clip_is_multiplied_by(
+    param_P, m_P, v_P, grad_P, lr_1, correction_2, clip_1, beta1, beta2, eps, weight_decay
+):
+    step(param_P, m_P, v_P, grad_P, lr_1, correction_2, clip_1, beta1, beta2, eps, weight_decay)

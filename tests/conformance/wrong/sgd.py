@@ -58,3 +58,9 @@ def decay_decoupled(param_P, velocity_P, grad_P, lr_1, clip_1, momentum, weight_
 def gradient_clipped_in_place(param_P, velocity_P, grad_P, lr_1, clip_1, momentum, weight_decay):
     honest.sgd(param_P, velocity_P, grad_P, lr_1, clip_1, momentum, weight_decay)
     grad_P *= clip_1
+
+
+@wrong("sgd", "a clip of NaN is taken for no gradient: the decay goes on", subtle=True)
+def nan_clip_still_decays(param_P, velocity_P, grad_P, lr_1, clip_1, momentum, weight_decay):
+    clip_1 = np.nan_to_num(clip_1, nan=0.0)
+    honest.sgd(param_P, velocity_P, grad_P, lr_1, clip_1, momentum, weight_decay)

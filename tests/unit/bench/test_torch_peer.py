@@ -53,7 +53,7 @@ def test_pytorch_trains_to_the_same_losses(micro, tmp_path, more):
     contest._write_files(tmp_path)
     losses = {}
     for name, module in {"numpy": ours, "torch": torch_peer}.items():
-        child = contest._contestant(name)
+        child = contest.contestant(name)
         assert module.prepare(child.spec) == ""
         one = module.build(child.spec)
         losses[name] = np.array([one.step() for _ in range(COMPARED_LOSSES)])

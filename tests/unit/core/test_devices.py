@@ -12,6 +12,7 @@ from harness.plugins import load
 from harness.trainer import Trainer, TrainerSettings
 
 TOY = str(Path(__file__).parent / "toy_device.py")
+UPDATE = ("adamw", "squared_norm", "guard", "clip_scale")
 MIXES = {
     "one op away": {"every_op": "reference", "attention": TOY},
     "one half away": {"every_op": "reference", "layernorm_backward": TOY},
@@ -170,7 +171,7 @@ def test_parameters_on_the_device_have_the_same_bits(ops, micro, gpt2_run):
 
 @pytest.mark.parametrize(
     "choices",
-    [{"every_op": TOY}, {"every_op": TOY, "adamw": "reference", "squared_norm": "reference"}],
+    [{"every_op": TOY}, {"every_op": TOY} | dict.fromkeys(UPDATE, "reference")],
     ids=["home on the device", "home on the host"],
 )
 def test_training_on_the_device_gives_the_losses_of_the_host(ops, micro, batch, choices):

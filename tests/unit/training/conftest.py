@@ -12,12 +12,20 @@ LR = 0.05
 
 @pytest.fixture
 def make_trainer():
-    """A trainer of a very small GPT-2 on the float64 formulas; `changes` are of its settings."""
+    """A trainer of a very small GPT-2 on the float64 formulas; `changes` are of its settings.
 
-    def make(batch_size=2, backend="reference", optimizer=None, **changes) -> Trainer:
+    chosen: other backends for single ops.
+    """
+
+    def make(batch_size=2, backend="reference", optimizer=None, chosen=None, **changes) -> Trainer:
         optimizer = OptimizerSettings(**(optimizer or {"name": "sgd", "weight_decay": 0.0}))
         settings = TrainerSettings(
-            MODEL, batch_size, 8, {"every_op": backend}, optimizer, **{"clip_norm": None, **changes}
+            MODEL,
+            batch_size,
+            8,
+            {"every_op": backend, **(chosen or {})},
+            optimizer,
+            **{"clip_norm": None, **changes},
         )
         return Trainer(settings, all_ops())
 

@@ -152,6 +152,7 @@ def test_what_the_parameters_become_counts_from_the_next_start_on(parameters):
         made = Decoder(MODEL, mine, dispatch, precision=Precision(precision))
         before = made.start([[1, 2]])
         mine.view("parameter", "wte")[...] *= 2
+        mine.changed()
         fresh = Decoder(MODEL, mine, dispatch, precision=Precision(precision))
         after = made.start([[1, 2]])
         assert not np.array_equal(before, after)

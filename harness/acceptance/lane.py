@@ -1,0 +1,107 @@
+"""A lane's process: its pieces one after another, each kept in a file as soon as it is done.
+
+    python -m harness.acceptance.lane '{"part", "lane", "asked": {...}, "kept": FILE, "limit_s"}'
+
+The file: {"pieces": {name: result}, "running": the piece that was begun, "complete": no piece is left}.
+A piece that the file has is not run again, so that another process goes on where one ended.
+"""
+
+import importlib
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from harness.acceptance.parts import MODULES
+from harness.acceptance.piece import Asked, Part, attempt
+
+SETUP = "setting up"
+
+
+class Kept:
+    """The file of a lane."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.state: dict[str, Any] = {"pieces": {}, "running": None, "complete": False}
+        if file.exists():
+            self.state = json.loads(file.read_text(encoding="utf-8"))
+
+    @property
+    def pieces(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.state["pieces"]
+        return found
+
+    def begin(self, name: str) -> None:
+        self.state["running"] = name
+        self.write()
+
+    def end(self, name: str, result: dict[str, Any]) -> None:
+        self.pieces[name] = result
+        self.state["running"] = None
+        self.write()
+
+    def pause(self) -> None:
+        self.state["running"] = None
+        self.write()
+
+    def complete(self) -> None:
+        self.state["complete"] = True
+        self.pause()
+
+    def write(self) -> None:
+        whole = self.file.with_suffix(".part")
+        whole.write_text(json.dumps(self.state), encoding="utf-8")
+        whole.replace(self.file)
+
+
+def part_of(name: str) -> Part:
+    """A part by its name; a test's own is a module."""
+    found: Part = importlib.import_module(MODULES.get(name, name)).PART
+    return found
+
+
+def run_lane(part: Part, lane: str, asked: Asked, kept: Kept, limit_s: float) -> None:
+    """Run the pieces that are not kept yet, until one asks for a new process or the time is over."""
+    end = time.monotonic() + limit_s
+    kept.begin(SETUP)
+    for name, run in part.pieces(asked, lane, kept.pieces):
+        if name in kept.pieces:
+            continue
+        if time.monotonic() >= end:
+            kept.pause()
+            return
+        kept.begin(name)
+        result = attempt(run)
+        if _told_to_end:
+            return  # what came of it then is not the piece's own result
+        fresh = result.pop("fresh", False)
+        kept.end(name, result)
+        if fresh:
+            return
+        kept.begin(SETUP)
+    kept.complete()
+
+
+_told_to_end: list[int] = []
+
+
+def _end(number: int, _: Any) -> None:
+    # What a piece has started is ended with it: contexts are left on the way out.
+    _told_to_end.append(number)
+    sys.exit(128 + number)
+
+
+def main(argv: list[str]) -> int:
+    order = json.loads(argv[0])
+    signal.signal(signal.SIGTERM, _end)
+    kept = Kept(Path(order["kept"]))
+    asked = Asked(**order["asked"])
+    run_lane(part_of(order["part"]), order["lane"], asked, kept, order["limit_s"])
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

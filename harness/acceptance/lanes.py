@@ -1,0 +1,163 @@
+"""Run a part's lanes in processes of their own, what hangs or crashes loses itself only."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from harness.acceptance.lane import SETUP
+from harness.acceptance.piece import Asked, Part
+
+ROOT = Path(__file__).resolve().parents[2]
+LOOK_S = 0.05
+TELL_S = 5.0
+PATIENCE_S = 8.0
+LAST_LINES = 4
+
+
+@dataclass
+class Found:
+    """What the lanes of a part left. complete: every lane came to its end."""
+
+    lanes: dict[str, dict[str, Any]]
+    complete: bool
+
+
+@dataclass
+class _Lane:
+    name: str
+    file: Path
+    process: subprocess.Popen[bytes] | None = None
+    errors: IO[bytes] = field(default_factory=tempfile.TemporaryFile)
+    had: int = -1
+    done: bool = False
+
+    @property
+    def state(self) -> dict[str, Any]:
+        try:
+            state: dict[str, Any] = json.loads(self.file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {"pieces": {}, "running": None, "complete": False}
+        return state
+
+
+def run_part(
+    part: Part,
+    module: str,
+    asked: Asked,
+    limit_s: float,
+    known: Mapping[str, Mapping[str, Any]],
+    tell: Callable[[dict[str, dict[str, Any]]], None] = lambda lanes: None,
+) -> Found:
+    """The part's results within limit_s. module: the part's name, as lane.py takes it.
+
+    known: lane -> pieces of an earlier attempt, which are not run again. tell: is shown what there is
+    every few seconds, so that even the end of this process would not lose it.
+    """
+    end = time.monotonic() + limit_s
+    told = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="harness-acceptance-") as folder:
+        lanes = [
+            _Lane(name, Path(folder) / f"{number}.json")
+            for number, name in enumerate(part.lanes(asked))
+        ]
+        for lane in lanes:
+            if known.get(lane.name):
+                state = {"pieces": dict(known[lane.name]), "running": None, "complete": False}
+                lane.file.write_text(json.dumps(state), encoding="utf-8")
+        try:
+            while not all(lane.done for lane in lanes) and time.monotonic() < end:
+                _look(part, module, asked, lanes, end)
+                if time.monotonic() - told > TELL_S:
+                    tell({lane.name: lane.state["pieces"] for lane in lanes})
+                    told = time.monotonic()
+                time.sleep(LOOK_S)
+        finally:
+            for lane in lanes:
+                _end(lane)
+        found = {lane.name: lane.state["pieces"] for lane in lanes}
+        return Found(found, all(lane.state["complete"] for lane in lanes))
+
+
+def _look(part: Part, module: str, asked: Asked, lanes: list[_Lane], end: float) -> None:
+    """Note which lanes have ended, and start those that may."""
+    for lane in lanes:
+        if lane.process is not None and lane.process.poll() is not None:
+            _ended(lane)
+    for lane in lanes:
+        running = [other for other in lanes if other.process is not None]
+        alone = any(part.alone(one.name) for one in (lane, *running)) and running
+        if len(running) < part.at_once and not alone and not lane.done and lane.process is None:
+            _start(module, asked, lane, end - time.monotonic())
+
+
+def _start(module: str, asked: Asked, lane: _Lane, limit_s: float) -> None:
+    lane.had = len(lane.state["pieces"])
+    order = {
+        "part": module,
+        "lane": lane.name,
+        "asked": asked.record(),
+        "kept": str(lane.file),
+        "limit_s": limit_s,
+    }
+    environment = dict(os.environ)
+    places = [str(ROOT), environment.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, places))
+    if asked.rehearsal:
+        environment["HARNESS_CUDA_ON_CPU"] = "1"
+    lane.process = subprocess.Popen(
+        [sys.executable, "-m", "harness.acceptance.lane", json.dumps(order)],
+        stdin=subprocess.DEVNULL,
+        stdout=lane.errors,
+        stderr=lane.errors,
+        env=environment,
+        process_group=0,
+    )
+
+
+def _ended(lane: _Lane) -> None:
+    """Count a process's end: by itself, by its time, or by a crash in the piece that it had begun."""
+    assert lane.process is not None
+    code, lane.process = lane.process.returncode, None
+    state = lane.state
+    if code != 0:
+        piece = state["running"] or SETUP
+        state["pieces"][piece] = {"ok": False, "reason": f"{_how(code)}{_last_words(lane)}"}
+        # What cannot be set up has no next piece.
+        state["complete"] = piece == SETUP
+        state["running"] = None
+        lane.file.write_text(json.dumps(state), encoding="utf-8")
+    lane.done = state["complete"] or len(state["pieces"]) <= lane.had
+
+
+def _how(code: int) -> str:
+    if code < 0:
+        return f"its process ended by signal {signal.Signals(-code).name}"
+    return f"its process ended with exit code {code}"
+
+
+def _last_words(lane: _Lane) -> str:
+    lane.errors.seek(max(0, lane.errors.seek(0, os.SEEK_END) - 4096))
+    said = lane.errors.read().decode("utf-8", "replace").strip().splitlines()
+    return ": " + " / ".join(said[-LAST_LINES:]) if said else ""
+
+
+def _end(lane: _Lane) -> None:
+    """End a process that is still there; what it had begun is not counted."""
+    process = lane.process
+    if process is not None and process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    lane.process = None
+    lane.errors.close()

@@ -1,0 +1,48 @@
+"""What the backends say of themselves on this machine: asked in a process of its own, as JSON.
+
+    python -m harness.acceptance.look cupy numba_cuda
+
+{name: {"describe", "options", "precisions", "captures", "device"}}, or {name: {"absent": reason}}.
+A process of its own, because a device that was opened once holds memory until its process ends.
+"""
+
+import json
+import sys
+from typing import Any
+
+from harness.errors import HarnessError
+from harness.plugins import all_ops, configure, installed, load
+
+
+def look(name: str) -> dict[str, Any]:
+    if name not in installed():
+        return {"absent": "no such backend is installed"}
+    try:
+        backend = load(name, all_ops())
+        if backend.device == "host":
+            return {"absent": "it computes on the host"}
+        configure(backend, {})
+        backend.open_device().empty(256)
+        describe = backend.functions.get("describe_libraries")
+        stated = getattr(backend.module, "capturable", backend.capturable)
+        return {
+            "describe": describe() if describe else backend.source,
+            "options": {key: list(values) for key, values in backend.options.items()},
+            "precisions": list(backend.computes),
+            "captures": "capture" in backend and bool(stated() if callable(stated) else stated),
+            "device": backend.device,
+        }
+    except HarnessError as error:
+        facts = "; ".join(f"{label} {text}" for label, text in error.facts.items())
+        return {"absent": f"[{error.slug}] {error.headline} ({facts})"}
+    except Exception as error:
+        return {"absent": f"{type(error).__name__}: {error}"}
+
+
+def main(argv: list[str]) -> int:
+    print("\n" + json.dumps({name: look(name) for name in argv}))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,6 @@
+"""What is asked of the device, one module a question, in the order in which it is asked."""
+
+MODULES = {
+    name: f"harness.acceptance.parts.{name}"
+    for name in ("conformance", "capture", "losses", "memory", "ops", "step")
+}

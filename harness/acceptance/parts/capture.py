@@ -1,0 +1,77 @@
+"""Is a captured step the same step, and is it faster? Losses bit for bit, memory, time at B=4."""
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+
+from harness.acceptance.parts.training import gpt2_124m, small, train
+from harness.acceptance.piece import Asked, NotHere, Part, Piece, Result
+
+TIMED_STEPS = 30
+FORGIVEN_BYTES = 4 << 20  # the driver's own grain, and other programs on the device
+
+
+def lanes(asked: Asked) -> list[str]:
+    return list(asked.backends)
+
+
+def pieces(asked: Asked, lane: str, found: Mapping[str, Result]) -> Iterator[Piece]:
+    own = f"backend={lane}"
+    precisions = [p for p in ("fp32", "bf16") if p in asked.backends[lane]["precisions"]]
+    for precision in precisions[:1] if asked.rehearsal else precisions:
+        more = (own, f"precision={precision}")
+        yield f"small {precision}", partial(compared, asked, lane, (*small(asked), *more), 10)
+    if not asked.rehearsal and "bf16" in precisions:
+        more = (own, "precision=bf16")
+        yield (
+            "124M B=4 bf16",
+            partial(compared, asked, lane, (*gpt2_124m(4), *more), 10 + TIMED_STEPS),
+        )
+
+
+def compared(asked: Asked, lane: str, overrides: Sequence[str], steps: int) -> Result:
+    """The same steps, captured and not."""
+    if not asked.backends[lane].get("captures"):
+        raise NotHere("the backend captures nothing")
+    off = train([*overrides, "capture=off"], steps)
+    on = train([*overrides, "capture=auto"], steps)
+    pairs = enumerate(zip(off.losses, on.losses, strict=True), 1)
+    different = [step for step, (plain, captured) in pairs if plain != captured]
+    problems = []
+    if on.off is not None:
+        problems.append(f"the step was not captured: {on.off}")
+    if different:
+        problems.append(f"losses differ in steps {', '.join(map(str, different[:5]))}")
+    if on.grown_bytes is not None and on.grown_bytes > FORGIVEN_BYTES:
+        problems.append(f"{on.grown_bytes:,} bytes were taken after the capture")
+    return {
+        "ok": not problems,
+        "reason": "; ".join(problems),
+        "losses": on.losses[:10],
+        "captured_s": statistics.median(on.seconds),
+        "uncaptured_s": statistics.median(off.seconds),
+        "faster": statistics.median(off.seconds) / statistics.median(on.seconds),
+        "grown_bytes": on.grown_bytes,
+    }
+
+
+def lines(lanes: Mapping[str, Mapping[str, Result]]) -> list[str]:
+    text = ["| run | losses | step captured | not captured | times as fast | memory taken later |"]
+    text += ["|---|---|---:|---:|---:|---:|"]
+    for lane, results in lanes.items():
+        for piece, r in results.items():
+            if "faster" not in r:
+                text.append(f"| {lane} {piece} | {r.get('reason', '')} | | | | |")
+                continue
+            same = "equal, bit for bit" if r["ok"] else r["reason"]
+            grown = "not said" if r["grown_bytes"] is None else f"{r['grown_bytes']:,} B"
+            text.append(
+                f"| {lane} {piece} | {same} | {1e3 * r['captured_s']:.2f} ms |"
+                f" {1e3 * r['uncaptured_s']:.2f} ms | {r['faster']:.2f} | {grown} |"
+            )
+    return text
+
+
+PART = Part(
+    "capture", "Is a captured step the same step, and is it faster?", 0.08, lanes, pieces, lines
+)

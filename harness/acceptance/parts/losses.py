@@ -1,0 +1,83 @@
+"""Does training go where the float64 formulas go? Ten losses, in every precision, small and real.
+
+The small model is held against backend=reference, which computes every op in float64 on the host. At
+124M nobody has float64: there, TF32 and bf16 are held against float32 of the same backend.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+
+from harness.acceptance.parts.training import gpt2_124m, relative_difference, small, train
+from harness.acceptance.piece import Asked, NotHere, Part, Piece, Result
+
+TOLERANCES = {
+    "fp32": 1e-4,  # ten float32 steps; a right backend on a CPU is below 1e-5
+    "tf32": 5e-3,  # 10 bits of mantissa: a factor is off by up to 5e-4, ten steps add some of it up
+    "bf16": 2e-2,  # 8 bits of mantissa: an activation is off by up to 2e-3, over ten steps
+}
+REFERENCE = "float64"
+
+
+def lanes(asked: Asked) -> list[str]:
+    """A small one, then the real one, for each backend."""
+    names = list(asked.backends)
+    real = [] if asked.rehearsal else [f"{name} 124M" for name in names]
+    return [f"{name} small" for name in names] + real
+
+
+def pieces(asked: Asked, lane: str, found: Mapping[str, Result]) -> Iterator[Piece]:
+    name, size = lane.split()
+    precisions = [p for p in TOLERANCES if p in asked.backends[name]["precisions"]]
+    if size == "small":
+        model = small(asked)
+        yield REFERENCE, partial(curve, (*model, "backend=reference"))
+        base = REFERENCE
+    else:
+        model, base = gpt2_124m(4), "fp32"
+    for precision in precisions:
+        overrides = (*model, f"backend={name}", f"precision={precision}")
+        if precision == base:
+            yield precision, partial(curve, overrides)
+        else:
+            yield precision, partial(compared, overrides, precision, base, found)
+
+
+def curve(overrides: Sequence[str]) -> Result:
+    """Losses that others are held against; they must fall."""
+    losses = train(overrides).losses
+    falls = losses[-1] < losses[0]
+    return {"ok": falls, "reason": "" if falls else "the loss does not fall", "losses": losses}
+
+
+def compared(
+    overrides: Sequence[str], precision: str, base: str, found: Mapping[str, Result]
+) -> Result:
+    if "losses" not in found.get(base, {}):
+        raise NotHere(f"there are no losses of {base} to hold it against")
+    losses = train(overrides).losses
+    apart, allowed = relative_difference(losses, found[base]["losses"]), TOLERANCES[precision]
+    return {
+        "ok": apart <= allowed,  # False where a loss is no number
+        "reason": "" if apart <= allowed else f"{apart:.1e} from {base}, {allowed:g} allowed",
+        "apart": apart,
+        "allowed": allowed,
+        "base": base,
+        "losses": losses,
+    }
+
+
+def lines(lanes: Mapping[str, Mapping[str, Result]]) -> list[str]:
+    text = ["| run | first and tenth loss | furthest from | relative | allowed |"]
+    text += ["|---|---|---|---:|---:|"]
+    for lane, results in lanes.items():
+        for piece, r in results.items():
+            if "losses" not in r:
+                text.append(f"| {lane} {piece} | {r.get('reason', '')} | | | |")
+                continue
+            ends = f"{r['losses'][0]:.5f}, {r['losses'][-1]:.5f}"
+            cells = f"{r['base']} | {r['apart']:.1e} | {r['allowed']:g}" if "base" in r else " | |"
+            text.append(f"| {lane} {piece} | {ends} | {cells} |")
+    return text
+
+
+PART = Part("losses", "Does training go where the float64 formulas go?", 0.10, lanes, pieces, lines)

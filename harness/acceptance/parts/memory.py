@@ -1,0 +1,114 @@
+"""Does a step take the memory that the plan says, and no other? compute-sanitizer, where it is found.
+
+Its tools run a small case of every half-op that is an own kernel: memcheck sees addresses outside of
+what was taken, racecheck two threads of a block on the same shared memory without a barrier between
+them. Both slow a kernel down tens of times. Arrays that share one arena are guarded by the conformance
+cases, which look at what lies around every buffer.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+from harness.acceptance.parts.training import gpt2_124m, small, train
+from harness.acceptance.piece import Asked, NotHere, Part, Piece, Result
+
+TOOLS = ("memcheck", "racecheck")
+SANITIZER = "compute-sanitizer"
+FOUND_ERRORS = 86  # its exit code where it found something: none that Python ends with
+ALLOWED_SHARE = 0.02
+ALLOWED_BYTES = 256 << 20  # kernels, libraries' own workspaces, the allocator's grain
+STEPS = 5
+SAID_LINES = 6
+
+
+def lanes(asked: Asked) -> list[str]:
+    return [f"{name} {what}" for name in asked.backends for what in ("plan", *TOOLS)]
+
+
+def pieces(asked: Asked, lane: str, found: Mapping[str, Result]) -> Iterator[Piece]:
+    name, what = lane.split()
+    if what == "plan":
+        precisions = asked.backends[name]["precisions"]
+        precision = "bf16" if "bf16" in precisions else precisions[0]
+        model = small(asked) if asked.rehearsal else gpt2_124m(4)
+        yield (
+            f"a step in {precision}",
+            partial(beside_the_plan, (*model, f"backend={name}", f"precision={precision}")),
+        )
+    else:
+        yield "small cases of own kernels", partial(sanitized, asked, name, what)
+
+
+def beside_the_plan(overrides: tuple[str, ...]) -> Result:
+    """What was gone of the device's memory, and what the plan had said."""
+    trained = train(overrides, STEPS)
+    planned = sum(trained.planned.values())
+    if trained.taken_bytes is None:
+        raise NotHere("the backend does not say what is free of its device")
+    most = int(planned * (1 + ALLOWED_SHARE)) + ALLOWED_BYTES
+    ok = trained.taken_bytes <= most
+    return {
+        "ok": ok,
+        "reason": "" if ok else f"{trained.taken_bytes:,} bytes taken, {planned:,} planned",
+        "taken_bytes": trained.taken_bytes,
+        "planned_bytes": planned,
+        "planned": trained.planned,
+    }
+
+
+def sanitized(asked: Asked, backend: str, tool: str) -> Result:
+    """Run few_cases.py under one of compute-sanitizer's tools."""
+    if asked.rehearsal:
+        raise NotHere("kernels on the CPU are not what compute-sanitizer looks at")
+    program = shutil.which(SANITIZER)
+    if program is None:
+        raise NotHere(f"{SANITIZER} is not on PATH")
+    command = [
+        program, "--tool", tool, "--error-exitcode", str(FOUND_ERRORS), "--kill", "yes",
+        sys.executable, "-m", "harness.acceptance.few_cases", backend,
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, capture_output=True, text=True, errors="replace", env=dict(os.environ), check=False
+    )
+    said = (done.stdout + done.stderr).strip().splitlines()
+    told = [line for line in said if "ERROR SUMMARY" in line or "RACECHECK SUMMARY" in line]
+    # Without its summary it did not look, whatever the exit code says.
+    ok = done.returncode == 0 and bool(told)
+    return {
+        "ok": ok,
+        "reason": "" if ok else f"exit code {done.returncode}: " + " / ".join(said[-SAID_LINES:]),
+        "summary": told[-1].strip("= ") if told else "",
+        "cases": said.count("case"),
+        "command": " ".join(command[1:]),
+    }
+
+
+def lines(lanes: Mapping[str, Mapping[str, Result]]) -> list[str]:
+    text = []
+    for lane, results in lanes.items():
+        for r in results.values():
+            if "taken_bytes" in r:
+                parts = ", ".join(f"{what} {n / 2**20:,.0f}" for what, n in r["planned"].items())
+                text.append(
+                    f"* {lane}: {r['taken_bytes'] / 2**20:,.0f} MiB taken,"
+                    f" {r['planned_bytes'] / 2**20:,.0f} MiB planned ({parts})"
+                )
+            else:
+                text.append(f"* {lane}: {r.get('summary') or r.get('reason', '')}")
+    return text
+
+
+PART = Part(
+    "memory",
+    "Does a step take the memory that the plan says?",
+    0.13,
+    lanes,
+    pieces,
+    lines,
+    at_once=len(TOOLS),
+    alone=lambda lane: lane.endswith("plan"),  # what is free is counted for the whole device
+)

@@ -1,0 +1,135 @@
+"""How near is each half-op to what the device can do? Every call of a step of GPT-2 124M.
+
+Bytes and FLOPs are the contract's own count; rates are those that the device reached just before. What
+the half-ops compute is judged by the part conformance, at smaller sizes: here they are timed alone.
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from harness.acceptance.parts.training import LEARNING_RATE, batches, gpt2_124m, settings_of, small
+from harness.acceptance.piece import Asked, NotHere, Part, Piece, Result
+from harness.bench.device_clock import DeviceClock
+from harness.bench.device_peaks import DevicePeaks, device_peaks
+from harness.bench.report import duration, figure
+from harness.bench.roofline import score
+from harness.bench.waterfall import works_of
+from harness.plugins import all_ops, load
+from harness.trainer import Trainer
+
+CLOCKED = Path(__file__).parents[1] / "clocked.py"
+SHAPES = (("bf16", 4), ("bf16", 32), ("tf32", 4))
+GOAL_PERCENT = 85.0
+"""Of the measured copy bandwidth: what a kernel that is bound by memory should reach (issue 5)."""
+
+
+def lanes(asked: Asked) -> list[str]:
+    found = []
+    for name, backend in asked.backends.items():
+        shapes = [(p, B) for p, B in SHAPES if p in backend["precisions"]]
+        found += (
+            [f"{name} {shapes[0][0]} tiny"]
+            if asked.rehearsal
+            else [f"{name} {p} B={B}" for p, B in shapes]
+        )
+    return found
+
+
+def pieces(asked: Asked, lane: str, found: Mapping[str, Result]) -> Iterator[Piece]:
+    name, precision, batch = lane.split()
+    B = 0 if asked.rehearsal else int(batch.removeprefix("B="))
+    model = small(asked) if asked.rehearsal else gpt2_124m(B)
+    overrides = (*model, f"backend={name}", f"precision={precision}", "capture=off")
+    yield "rates", partial(rates, name, precision)
+    yield "a step", partial(timed_step, overrides, found)
+
+
+def rates(name: str, precision: str) -> Result:
+    peaks = device_peaks(load(name, all_ops()), precision)
+    if peaks is None:
+        raise NotHere("the backend does not measure its device")
+    return {"ok": True, "peaks": {**vars(peaks), "rates": dict(peaks.rates)}}
+
+
+def peaks_in(found: Mapping[str, Result]) -> DevicePeaks:
+    """The rates that this lane measured."""
+    kept = found.get("rates", {}).get("peaks")
+    if kept is None:
+        raise NotHere("there are no rates to hold it against")
+    return DevicePeaks(**kept)
+
+
+def timed_step(overrides: tuple[str, ...], found: Mapping[str, Result]) -> Result:
+    """Every different call of a step: seconds, and what the contract says it moves and computes."""
+    peaks = peaks_in(found)
+    settings = settings_of([*overrides, f"wrappers=[{CLOCKED}]"])
+    trainer = Trainer(settings, all_ops())
+    home, clocked = trainer.home, trainer.wrappers[-1]
+    if DeviceClock.of(home, lambda: None) is None:
+        raise NotHere("the backend has no clock of its device")
+    x_BT, y_BT = batches(settings, 1)[0]
+    trainer.step(x_BT, y_BT, LEARNING_RATE)
+    clocked.clock_of = partial(DeviceClock, home)
+    # Its result is not read: it is none.
+    trainer.begin(x_BT, y_BT, LEARNING_RATE)
+    trainer.parameters.device.synchronize()
+    clocked.clock_of = None
+    works = works_of(trainer)
+    calls: list[dict[str, Any]] = []
+    for hook, times in clocked.found.items():
+        for number, seconds in times.items():
+            if number >= len(works.get(hook, ())):
+                continue  # a call that no plan lists: a refresh before the first step
+            work = works[hook][number]
+            scored = score(work, seconds, peaks)
+            calls.append(
+                {
+                    "hook": hook,
+                    "call": number,
+                    "seconds": seconds,
+                    "moved_bytes": work.moved_bytes,
+                    "flops": work.flops,
+                    "bound": scored.bound,
+                    "in_cache": scored.in_cache,
+                    "copy_percent": scored.copy_percent,
+                    "matmul_percent": scored.matmul_percent,
+                    "roofline_percent": scored.roofline_percent,
+                }
+            )
+    calls.sort(key=lambda call: -call["seconds"])
+    return {"ok": bool(calls), "reason": "" if calls else "no call was timed", "calls": calls}
+
+
+def below_goal(call: Mapping[str, Any]) -> bool:
+    """Whether a call that memory bounds, and no cache serves, misses the goal."""
+    from_memory = call["bound"] == "memory" and not call["in_cache"]
+    return bool(from_memory and call["copy_percent"] < GOAL_PERCENT)
+
+
+def lines(lanes: Mapping[str, Mapping[str, Result]]) -> list[str]:
+    text: list[str] = []
+    for lane, results in lanes.items():
+        calls = results.get("a step", {}).get("calls")
+        if calls is None:
+            text += [f"* {lane}: {r['reason']}" for r in results.values() if r.get("reason")]
+            continue
+        text += ["", f"**{lane}** against {DevicePeaks(**results['rates']['peaks'])}", ""]
+        text += ["| half-op | time | % copy | % matmul | % roofline | bound | |"]
+        text += ["|---|---:|---:|---:|---:|---|---|"]
+        for call in calls:
+            bound = call["bound"] + (", in cache" if call["in_cache"] else "")
+            mark = f"below {GOAL_PERCENT:g} %" if below_goal(call) else ""
+            cells = [
+                f"{call['hook']} ({call['call']})",
+                duration(call["seconds"]),
+                *(figure(call[f"{of}_percent"]) for of in ("copy", "matmul", "roofline")),
+                bound,
+                mark,
+            ]
+            text.append(f"| {' | '.join(cells)} |")
+    return text
+
+
+PART = Part("ops", "How near is each half-op to the device's limit?", 0.10, lanes, pieces, lines)

@@ -1,0 +1,70 @@
+"""What a part is made of: lanes, which are processes, of pieces, which are kept one by one."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from harness.errors import HarnessError
+
+Result = dict[str, Any]
+Piece = tuple[str, Callable[[], Result]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an acceptance is asked for.
+
+    backends: name -> {"options": name -> values, "precisions": [...]}, as found on this machine.
+    rehearsal: tiny shapes, on the CPU. llmc: a built train_gpt2cu. peer_python: that has PyTorch.
+    l2_bytes: of the device's second cache; 0 where nobody says.
+    """
+
+    backends: Mapping[str, Mapping[str, Any]]
+    rehearsal: bool = False
+    llmc: str | None = None
+    peer_python: str | None = None
+    l2_bytes: int = 0
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def record(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One question to the device.
+
+    share: of the budget. lanes: their names. pieces: of a lane, made in its process, beside what the
+    lane has found before. at_once: lanes that may run side by side; 1 for what is timed. alone: whether
+    a lane has the device to itself even so. lines: what was found, as Markdown.
+    """
+
+    name: str
+    question: str
+    share: float
+    lanes: Callable[[Asked], list[str]]
+    pieces: Callable[[Asked, str, Mapping[str, Result]], Iterator[Piece]]
+    lines: Callable[[Mapping[str, Mapping[str, Result]]], list[str]]
+    at_once: int = 1
+    alone: Callable[[str], bool] = lambda lane: False
+
+
+class NotHere(Exception):  # noqa: N818 - no error: what cannot be asked on this machine
+    """Raised by a piece that this machine cannot answer, with the reason."""
+
+
+def attempt(run: Callable[[], Result]) -> Result:
+    """A piece's result, whatever happens in it.
+
+    `fresh` asks for a new process: after an error that nobody foresaw a device's context may be lost.
+    """
+    try:
+        return run()
+    except NotHere as absent:
+        return {"ok": None, "reason": str(absent)}
+    except HarnessError as error:
+        facts = "; ".join(f"{label} {text}" for label, text in error.facts.items())
+        reason = f"[{error.slug}] {error.headline}" + (f" ({facts})" if facts else "")
+        return {"ok": False, "reason": reason, "fresh": True}
+    except Exception as error:
+        return {"ok": False, "reason": f"{type(error).__name__}: {error}", "fresh": True}

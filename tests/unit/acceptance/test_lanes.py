@@ -1,0 +1,66 @@
+"""What hangs or crashes in a part loses only itself, and what was found is not asked again."""
+
+import time
+
+import pytest
+
+from harness.acceptance.lanes import run_part
+from harness.acceptance.piece import Asked
+from tests.unit.acceptance import fake_part
+
+MODULE = "tests.unit.acceptance.fake_part"
+LIMIT_S = 20.0
+
+
+@pytest.fixture
+def run(tmp_path):
+    def run(*lanes, limit_s=LIMIT_S, known=None):
+        asked = Asked({"fake": {"lanes": list(lanes), "folder": str(tmp_path)}})
+        return run_part(fake_part.PART, MODULE, asked, limit_s, known or {})
+
+    return run
+
+
+def test_every_piece_of_every_lane_is_kept(run):
+    found = run("fine", "elsewhere")
+    assert found.complete
+    assert [r["ok"] for r in found.lanes["fine"].values()] == [True, True]
+    assert found.lanes["elsewhere"]["absent"] == {"ok": None, "reason": "there is none of it here"}
+
+
+def test_a_crash_is_the_crashing_piece_s_own_and_the_next_piece_has_a_new_process(run):
+    found = run("crashing")
+    pieces = found.lanes["crashing"]
+    assert found.complete
+    assert pieces["crash"]["ok"] is False
+    assert "SIGSEGV" in pieces["crash"]["reason"]
+    assert pieces["right"]["ok"] and pieces["right after"]["ok"]
+    assert pieces["right"]["process"] != pieces["right after"]["process"]
+
+
+def test_an_error_that_nobody_foresaw_is_kept_and_the_next_piece_has_a_new_process(run):
+    pieces = run("wrong").lanes["wrong"]
+    assert pieces["raises"] == {"ok": False, "reason": "RuntimeError: an illegal address"}
+    assert pieces["right"]["process"] != pieces["right after"]["process"]
+
+
+def test_a_lane_that_cannot_be_set_up_says_why_and_is_not_tried_for_ever(run):
+    found = run("broken")
+    assert found.complete
+    assert "no such library" in found.lanes["broken"]["setting up"]["reason"]
+
+
+def test_what_hangs_is_ended_with_its_time_and_counts_as_not_done(run):
+    begun = time.monotonic()
+    found = run("hanging", limit_s=3.0)
+    assert time.monotonic() - begun < 15
+    assert not found.complete
+    assert list(found.lanes["hanging"]) == ["right"]
+
+
+def test_what_is_known_is_not_asked_again(run, tmp_path):
+    known = {"fine": {"right": {"ok": True, "process": 0}}}
+    found = run("fine", known=known)
+    assert found.lanes["fine"]["right"]["process"] == 0
+    assert found.lanes["fine"]["right too"]["process"] != 0
+    assert not (tmp_path / "fine-right").exists()
