@@ -93,7 +93,7 @@ class SampleConfig:
 
 @dataclass
 class CupyConfig:
-    """Settings of the backend cupy; null is its default. backends/cupy_cuda/_options.py explains them."""
+    """Settings of the backend cupy, which its _options.py explains; null is the default."""
 
     matmul: str | None = None
     attention: str | None = None

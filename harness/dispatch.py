@@ -162,7 +162,7 @@ class Dispatch:
 def bind(
     choice: Choice, wrappers: tuple[Any, ...] = (), precision: str = "fp32"
 ) -> Callable[..., None]:
-    """The plain function of a half-op at a precision, after every wrapper had its chance to replace it."""
+    """The plain function of a half-op at a precision, after each wrapper had its chance."""
     call: Callable[..., None] = choice.backend.function(choice.hook, precision)
     for wrapper in wrappers:
         call = wrapper.wrap_op(choice.hook, choice.backend.name, call) or call

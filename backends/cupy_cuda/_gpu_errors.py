@@ -1,6 +1,6 @@
 """What can be missing on the way to a GPU, each as one error that says what to do.
 
-    CuPy, driver, a driver that is new enough, a GPU, a GPU that is new enough, a library, memory
+CuPy, a driver, one that is new enough, a GPU, one that is new enough, a library, memory.
 """
 
 from importlib import import_module
@@ -16,7 +16,9 @@ LEAST_FOR = {"tf32": (8, 0), "bf16": (8, 0)}
 INSUFFICIENT_DRIVER, NO_DEVICE = 35, 100  # of cudaError
 
 EXTRAS = 'pip install "gpt2-harness[cuda12]", or [cuda13] for a driver of CUDA 13'
-WITHOUT = "backend=numba trains on the CPU; HARNESS_CUDA_ON_CPU=1 runs these kernels there, for tests"
+WITHOUT = (
+    "backend=numba trains on the CPU; for tests, HARNESS_CUDA_ON_CPU=1 runs these kernels there"
+)
 
 LIBRARIES = {
     "cublaslt": ("nvmath.bindings.cublasLt", "nvmath-python", "cupy.matmul=cublas"),

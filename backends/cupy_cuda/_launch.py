@@ -31,7 +31,7 @@ THREADS = 256
 """Of a block, where nothing says otherwise."""
 
 BLOCKS_PER_MULTIPROCESSOR = 8
-"""Of kernels that go on at a stride of the whole grid: enough to fill the machine at 256 threads each."""
+"""Of kernels that go on at a stride of the whole grid: enough to fill the machine at 256 threads."""
 
 
 def of(array):

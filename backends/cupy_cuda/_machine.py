@@ -4,8 +4,8 @@ A machine has memory, one stream, kernels and libraries. The two of them, `_gpu.
 `on_cpu.machine.Cpu`, have these members, and the ops use nothing else:
 
     name, capability (major, minor), multiprocessors, shared_bytes      what it is
-    empty, view, from_host, to_host, begin_read, zero, synchronize,     the device hooks, as harness/device.py
-    capture, free_bytes                                                 has them
+    empty, view, from_host, to_host, begin_read, zero, synchronize,     the device hooks, as they stand in
+    capture, free_bytes                                                 harness/device.py
     function(source, name, defines) -> launch(grid, block, arguments, shared_bytes)
     library(name)      `cublaslt`, `cublas`, `cudnn`: a module with the library's own functions
     call(function)     run host code that belongs on the stream: a library's call

@@ -8,7 +8,7 @@ CHOICES = {
 """Name -> the values it may have, the default first.
 
 matmul     cublaslt: cuBLASLt with epilogues; cublas: gemmEx and kernels of our own, never captured
-attention  cudnn: SDPA where activations are bf16; flash: our own kernels, which fp32 and tf32 always take
+attention  cudnn: SDPA where activations are bf16; flash: our own, as fp32 and tf32 always are
 algorithm  first: what cuBLASLt's heuristic puts first, the same in every run; fastest: the first few are
            timed, so that two runs may differ in their last bits
 """

@@ -125,7 +125,10 @@ def _key(variant):
 
 
 def _digest(variant):
-    whole = [_text(variant), variant, (*COMPILE_OPTIONS, *ADDED_BY_CUPY)]
+    words = re.sub(
+        r"//[^\n]*|#line [^\n]*", "", _text(variant)
+    ).split()  # a comment changes nothing
+    whole = [words, variant, (*COMPILE_OPTIONS, *ADDED_BY_CUPY)]
     return hashlib.sha256(json.dumps(whole).encode()).hexdigest()[:16]
 
 

@@ -64,7 +64,6 @@ def run_gpu_acceptance(
         rehearsal=rehearse,
         llmc=_program(llmc),
         peer_python=peer_python,
-        l2_bytes=gpu.l2_bytes if gpu else 0,
     )
     on = gpu.name if gpu else record.ON_CPU
     head = _head(asked, absent, gpu, on, now())
@@ -284,7 +283,7 @@ def _commit() -> str | None:
     words = {}
     for key, command in {
         "commit": ["rev-parse", "HEAD"],
-        "changed": ["status", "--porcelain"],
+        "changed": ["status", "--porcelain", "--untracked-files=no", "--", *record.SOURCES],
     }.items():
         try:
             done = subprocess.run(

@@ -1,7 +1,7 @@
 """What a part is made of: lanes, which are processes, of pieces, which are kept one by one."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from harness.errors import HarnessError
@@ -16,15 +16,12 @@ class Asked:
 
     backends: name -> {"options": name -> values, "precisions": [...]}, as found on this machine.
     rehearsal: tiny shapes, on the CPU. llmc: a built train_gpt2cu. peer_python: that has PyTorch.
-    l2_bytes: of the device's second cache; 0 where nobody says.
     """
 
     backends: Mapping[str, Mapping[str, Any]]
     rehearsal: bool = False
     llmc: str | None = None
     peer_python: str | None = None
-    l2_bytes: int = 0
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
         return asdict(self)

@@ -18,7 +18,7 @@ PAGE = ROOT / "docs" / "errors.md"
 def raised():
     """slug -> the classes that it is raised as, read from the source of the package."""
     found = defaultdict(set)
-    for file in sorted((ROOT / "harness").rglob("*.py")):
+    for file in sorted([*(ROOT / "harness").rglob("*.py"), *(ROOT / "backends").rglob("*.py")]):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call):
                 continue

@@ -1,4 +1,4 @@
-"""A part for the tests, as lane.py loads one: asked.extra says, for each lane, what its pieces do."""
+"""A part for the tests, as lane.py loads one: its lanes are those that it is asked for."""
 
 import os
 import signal
