@@ -14,7 +14,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from backends.cupy_cuda._launch import ADDED_BY_CUPY, COMPILE_OPTIONS
+from backends.cupy_cuda._launch import COMPILE_OPTIONS
 
 ENTRY = re.compile(r"Compiling entry function '(\w+)' for '(\w+)'")
 STACK = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
@@ -62,7 +62,7 @@ class Nvrtc:
         self.name = f"nvrtc {major.value}.{minor.value}"
 
     def log(self, text, defines, architecture):
-        options = [f"-arch={architecture}", *COMPILE_OPTIONS, *ADDED_BY_CUPY, *defines]
+        options = [f"-arch={architecture}", *COMPILE_OPTIONS, *defines]
         encoded = [option.encode() for option in (*options, "--ptxas-options=-v")]
         program, size = ctypes.c_void_p(), ctypes.c_size_t()
         source = text.encode()
@@ -92,12 +92,10 @@ class Nvcc:
         self.name = "nvcc " + re.search(r"release ([\d.]+)", said)[1]
 
     def log(self, text, defines, architecture):
-        # What places functions on the device is nvrtc's own: nvcc has host code too.
-        added = [option for option in ADDED_BY_CUPY if "execution-space" not in option]
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder) / "kernels.cu"
             source.write_text(text, encoding="utf-8")
-            options = ["-cubin", f"-arch={architecture}", *COMPILE_OPTIONS, *added, *defines]
+            options = ["-cubin", f"-arch={architecture}", *COMPILE_OPTIONS, *defines]
             command = [self._path, *options, "-Xptxas", "-v", str(source), "-o", f"{folder}/out"]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:

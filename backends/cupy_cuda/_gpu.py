@@ -13,7 +13,7 @@ from time import perf_counter
 import numpy as np
 
 from backends.cupy_cuda import _gpu_errors
-from backends.cupy_cuda._launch import COMPILE_OPTIONS
+from backends.cupy_cuda._cubin import cubin
 
 PINNED_BYTES = 4 << 20
 """A copy to the device of at most this many bytes goes through pinned memory; a larger one waits."""
@@ -193,8 +193,9 @@ class Gpu:
     def _launcher(self, source, name, defines):
         module_key = source.name, defines
         if module_key not in self._modules:
-            options = (*COMPILE_OPTIONS, *(f"-D{key}={value}" for key, value in defines))
-            self._modules[module_key] = self._cupy.RawModule(code=source.text, options=options)
+            architecture = "sm_{}{}".format(*self.capability)
+            file = cubin(self._cupy.cuda.nvrtc, source, defines, architecture)
+            self._modules[module_key] = self._cupy.RawModule(path=str(file))
         kernel = self._modules[module_key].get_function(name)
         allowed = STATIC_SHARED_BYTES
 

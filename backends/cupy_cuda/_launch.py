@@ -22,10 +22,7 @@ ELEMENTS = {np.dtype(np.float32): "float", BFLOAT16: "bf16"}
 i32, i64, f32 = np.int32, np.int64, np.float32
 
 COMPILE_OPTIONS = ("-std=c++17",)
-"""Of nvrtc, beside those that CuPy adds."""
-
-ADDED_BY_CUPY = ("-ftz=true", "--device-as-default-execution-space")
-"""What RawModule (CuPy 14.2) adds besides -arch=sm_NN: denormal float32 numbers count as zero."""
+"""Of nvrtc, beside the architecture and the defines: IEEE arithmetic, denormal numbers included."""
 
 THREADS = 256
 """Of a block, where nothing says otherwise."""

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from backends.cupy_cuda import plugin  # noqa: F401 - importing it makes every Source
 from backends.cupy_cuda._compilers import compiler, figures
-from backends.cupy_cuda._launch import ADDED_BY_CUPY, COMPILE_OPTIONS, Source
+from backends.cupy_cuda._launch import COMPILE_OPTIONS, Source
 
 ARCHITECTURES = ("sm_80", "sm_90")
 FOLDER = Path(__file__).resolve().parents[2] / "experiments" / "cuda_kernels"
@@ -90,7 +90,7 @@ def table(rows):
 
 
 def write(rows):
-    options = " ".join((*COMPILE_OPTIONS, *ADDED_BY_CUPY))
+    options = " ".join(COMPILE_OPTIONS)
     whole = {"compiler": compiler().name, "options": options, "variants": rows}
     RECORD.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
     readme = FOLDER / "README.md"
@@ -128,7 +128,7 @@ def _digest(variant):
     words = re.sub(
         r"//[^\n]*|#line [^\n]*", "", _text(variant)
     ).split()  # a comment changes nothing
-    whole = [words, variant, (*COMPILE_OPTIONS, *ADDED_BY_CUPY)]
+    whole = [words, variant, COMPILE_OPTIONS]
     return hashlib.sha256(json.dumps(whole).encode()).hexdigest()[:16]
 
 

@@ -42,7 +42,7 @@ __device__ void store(element* to_D, const float (&total)[WIDTH / 32], float fac
   }
 }
 
-extern "C" __global__ void attention_forward_wide(element* out_BTHD, float* lse_BHT,
+extern "C" __global__ void __launch_bounds__(32) attention_forward_wide(element* out_BTHD, float* lse_BHT,
                                                   const element* qkv_BT3HD, int T, int H, int D,
                                                   float scale) {
   Row row(T, H, D);
@@ -68,7 +68,7 @@ __device__ float probability(float s, float lse) {
   return expf(x > 0.0f ? 0.0f : x);
 }
 
-extern "C" __global__ void attention_backward_keys_wide(element* dqkv_BT3HD, const element* dout_BTHD,
+extern "C" __global__ void __launch_bounds__(32) attention_backward_keys_wide(element* dqkv_BT3HD, const element* dout_BTHD,
                                                         const element* qkv_BT3HD, const float* lse_BHT,
                                                         const float* delta_BHT, int T, int H, int D,
                                                         float scale) {
@@ -88,7 +88,7 @@ extern "C" __global__ void attention_backward_keys_wide(element* dqkv_BT3HD, con
   }
 }
 
-extern "C" __global__ void attention_backward_queries_wide(
+extern "C" __global__ void __launch_bounds__(32) attention_backward_queries_wide(
     element* dqkv_BT3HD, const element* dout_BTHD, const element* qkv_BT3HD, const float* lse_BHT,
     const float* delta_BHT, int T, int H, int D, float scale) {
   Row row(T, H, D);

@@ -6,7 +6,7 @@
 // Blocks of a multiprocessor, for which there must be registers: of the forward, and of the backward.
 #define BLOCKS 2
 #define BLOCKS_BACKWARD (D_MAX > 64 ? 1 : 2)
-#define BLOCKS_KEYS BLOCKS_BACKWARD
+#define BLOCKS_KEYS (D_MAX > 64 || D_MAX == 32 ? 1 : 2)  // at 32 two would spill
 typedef float word;
 __device__ __forceinline__ word to_word(float x) { return x; }
 

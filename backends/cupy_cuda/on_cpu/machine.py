@@ -73,7 +73,7 @@ class Cpu:
     """The machine. `copies`, `waits` and `launches` (by kernel) count what was asked of it, for tests.
 
     order: of blocks and threads, one of ORDERS; at first as HARNESS_CUDA_ON_CPU says.
-    flush_denormals: whether they count as zero in kernels, as -ftz=true compiles them for a GPU.
+    flush_denormals: whether they count as zero in kernels, as CuPy's own compiling (-ftz=true) has it.
     """
 
     name = "CUDA on the CPU"

@@ -1,7 +1,9 @@
 """CuPy's runtime as far as the backend asks it, with whatever driver and GPU a test wants."""
 
 import ctypes
+import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -186,6 +188,37 @@ class FakeEvent:
             self.stream.synchronize()
 
 
+class NVRTCError(RuntimeError):
+    pass
+
+
+class FakeNvrtc:
+    """Its machine code is the source and the options, which the fake module compiles for the CPU."""
+
+    NVRTCError = NVRTCError
+
+    def getVersion(self):  # noqa: N802
+        return (12, 9)
+
+    def createProgram(self, text, name, headers, includes):  # noqa: N802
+        return {"text": text, "name": name}
+
+    def compileProgram(self, program, options):  # noqa: N802
+        assert options[0] == "-arch=sm_90"
+        if "#error" in program["text"]:
+            raise NVRTCError("compilation")
+        program["options"] = list(options)
+
+    def getProgramLog(self, program):  # noqa: N802
+        return f"{program['name']}(1): error"
+
+    def getCUBIN(self, program):  # noqa: N802
+        return json.dumps([program["text"], program["options"]]).encode()
+
+    def destroyProgram(self, program):  # noqa: N802
+        program.clear()
+
+
 class FakeKernel:
     def __init__(self, module, name):
         self.name = name
@@ -212,7 +245,8 @@ class FakeKernel:
 
 
 class FakeModule:
-    def __init__(self, *, code, options):
+    def __init__(self, *, path):
+        code, options = json.loads(Path(path).read_bytes().removesuffix(b"\0"))
         defines = tuple(tuple(o[2:].split("=", 1)) for o in options if o.startswith("-D"))
         self.library = compiled("raw_module", code, defines)
 
@@ -237,6 +271,7 @@ def fake_cupy(**machine):
     device = SimpleNamespace(id=0, attributes={"MaxSharedMemoryPerBlockOptin": 232448})
     cuda = SimpleNamespace(
         runtime=runtime,
+        nvrtc=FakeNvrtc(),
         Device=lambda: device,
         Stream=FakeStream,
         Event=FakeEvent,

@@ -6,9 +6,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from backends.cupy_cuda import _cubin
 from backends.cupy_cuda._gpu import PINNED_BYTES, SLOTS, Gpu
 from backends.cupy_cuda._launch import BF16, FLOAT, Source, i64
-from harness.errors import ResourceError
+from harness.errors import PluginError, ResourceError
 from tests.unit.cupy_cuda.fake_cupy import FakeStream, fake_cupy
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="kernels need g++ here")
@@ -16,7 +17,8 @@ GELU = Source("gelu")
 
 
 @pytest.fixture
-def gpu():
+def gpu(tmp_path, monkeypatch):
+    monkeypatch.setattr(_cubin, "_folder", lambda: tmp_path)
     return Gpu(fake_cupy())
 
 
@@ -140,3 +142,24 @@ def test_a_kernel_that_needs_much_shared_memory_is_given_it(gpu):
     x = array(gpu, np.ones(4, np.float32))
     launch((1, 1, 1), (32, 1, 1), (x, x, i64(4)), 100 << 10)
     gpu.synchronize()
+
+
+def test_a_kernel_is_compiled_once_and_kept_on_disk(gpu, tmp_path):
+    gpu.function(GELU, "gelu_forward", FLOAT)
+    (kept,) = tmp_path.glob("gelu-*.cubin")
+    before = kept.stat().st_mtime_ns
+    again = Gpu(fake_cupy())
+    again.function(GELU, "gelu_forward", FLOAT)
+    assert kept.stat().st_mtime_ns == before
+    again.function(GELU, "gelu_forward", BF16)
+    assert len(list(tmp_path.glob("gelu-*.cubin"))) == 2
+
+
+def test_a_kernel_that_does_not_compile_gives_the_compilers_words(gpu):
+    class Broken:
+        name, text = "broken", "#error"
+
+    with pytest.raises(PluginError) as refused:
+        gpu.function(Broken, "broken", FLOAT)
+    assert refused.value.slug == "kernel-not-compiled"
+    assert "broken.cu(1): error" in refused.value.facts["reason"]
