@@ -22,6 +22,7 @@ from harness.errors import ConfigError, OpNotImplemented
 from harness.parameters import LOW, Parameters
 from harness.reading import reading
 from harness.scratch import MOST_BYTES, lending, needed
+from harness.shards import Span, groups
 
 OPTIMIZERS = {"adamw": "adamw", "adam": "adamw", "sgd": "sgd"}
 """Optimizer name -> the op that computes it."""
@@ -162,29 +163,24 @@ class Optimizer:
         return self._device.view(memory, 0, (count,), np.float32), np.zeros(count, np.float32)
 
     def _bind_updates(self) -> list[Callable[[], None]]:
-        layout = self._parameters.layout
         settings = self.settings
-        decayed = {"matrices": layout.decayed, "all": layout.trained, "none": 0}[settings.decay]
-        groups = [(0, decayed, settings.weight_decay), (decayed, layout.trained, 0.0)]
+        spans = groups(self._parameters.layout, settings.decay, settings.weight_decay)
         fused = self._choice.hook == MASTER
         function = bind(self._choice, self._wrappers, "bf16" if fused else "fp32")
         updates: list[Callable[[], None]] = [
-            self._ready(
-                self._choice, partial(function, *self._arguments(start, stop, decay)), stop - start
-            )
-            for start, stop, decay in groups
-            if start < stop
+            self._ready(self._choice, partial(function, *self._arguments(span)), len(span))
+            for span in spans
         ]
         if self._parameters.has_low and not fused:
             updates.append(self._parameters.updated)
         return updates
 
-    def _arguments(self, start: int, stop: int, weight_decay: float) -> list[Any]:
+    def _arguments(self, span: Span) -> list[Any]:
         adapt = self._choice.backend.adapt
-        settings = self.settings
+        settings, weight_decay = self.settings, span.weight_decay
 
         def part(arena: str) -> Any:
-            return adapt(self._parameters.flat(arena, start, stop))
+            return adapt(self._parameters.flat(arena, span.start, span.stop))
 
         lr, clip, correction = adapt(self._lr), adapt(self._clip), adapt(self._correction)
         if settings.op == "sgd":
@@ -198,7 +194,7 @@ class Optimizer:
             key = adapt(self._parameters.key) if at_random else None
             weights = [part("parameter"), part(LOW)]
             scales = [lr, correction, clip, key]
-            return [*weights, *moments, part("gradient"), *scales, *scalars, start]
+            return [*weights, *moments, part("gradient"), *scales, *scalars, span.start]
         return [part("parameter"), *moments, part("gradient"), lr, correction, clip, *scalars]
 
     def _bind_norm(self, clip_norm: float) -> list[Callable[[], None]]:
