@@ -1,14 +1,20 @@
 """Print a plan: what will happen before anything runs."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from harness.contract import Argument
+from harness.errors import HarnessError
 from harness.low_weights import TRAINED, part_of
 from harness.memory_need import available_bytes
 from harness.optimizer import MASTER
 from harness.plan import Plan, Step
+from harness.plugins import Backend
 from harness.precision import BFLOAT16, FLOAT32
 from harness.trainer import TrainingPlan
+
+if TYPE_CHECKING:
+    from harness.bench.device_peaks import AnyPeaks
 
 MIB = 2**20
 
@@ -76,7 +82,9 @@ def totals(training: TrainingPlan) -> Iterator[str]:
     at_start, _ = _renewed(training)
     casts = len(plan.casts) - len(at_start)
     yield f"transfers   {len(plan.copies)} copies, {copied:,} bytes; {casts} casts"
-    yield from roofline(flops * micro, moved * micro)
+    yield from roofline(
+        flops * micro, moved * micro, training.home, training.settings.precision.policy
+    )
 
 
 def _renewed(training: TrainingPlan) -> tuple[list[Step], list[Step]]:
@@ -118,13 +126,20 @@ def _recomputed(training: TrainingPlan) -> Iterator[str]:
     )
 
 
-def roofline(flops: float, moved: float) -> Iterator[str]:
-    """The least time of the step on this machine, from measured peaks where there are any."""
+def roofline(
+    flops: float, moved: float, home: Backend | None = None, precision: str = "fp32"
+) -> Iterator[str]:
+    """The least time of the step, from the measured peaks of this machine, or of the device of home."""
     from harness.bench.peaks import cached_peaks
 
-    peaks = cached_peaks()
-    if peaks is None:
+    on_host = home is None or home.device == "host"
+    peaks = cached_peaks() if on_host else _peaks_of(home, precision)
+    if peaks is None and on_host:
         yield "roofline    not known: `harness bench peaks` measures this machine once"
+        return
+    if peaks is None:
+        assert home is not None
+        yield f"roofline    not known: there is no {home.device} here that could be measured"
         return
     rates = peaks.best
     compute_ms = flops / rates.matmul_flops_per_s * 1e3
@@ -134,6 +149,16 @@ def roofline(flops: float, moved: float) -> Iterator[str]:
         f"if nothing stayed in a cache ({rates.matmul_flops_per_s / 1e9:,.0f} GFLOP/s, "
         f"{rates.copy_bytes_per_s / 1e9:,.1f} GB/s)"
     )
+
+
+def _peaks_of(home: Backend | None, precision: str) -> "AnyPeaks | None":
+    """What a device reaches now; None where it is not there."""
+    from harness.bench.device_peaks import device_peaks
+
+    try:
+        return device_peaks(home, precision) if home is not None else None
+    except HarnessError:
+        return None
 
 
 def _line(index: int, step: Step) -> str:
