@@ -203,7 +203,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     from harness.interchange.starting_model import starting_model
     from harness.plugins import all_ops
     from harness.run_data import load_data
-    from harness.trainer import TrainingPlan
+    from harness.training_plan import TrainingPlan
 
     (config,) = command_line.check(arguments.overrides)
     with starting_model(config) as (config, _):

@@ -15,7 +15,7 @@ from harness.models.lora import Lora
 from harness.optimizer import OptimizerSettings
 from harness.precision import Precision
 from harness.schedule import Schedule
-from harness.trainer import TrainerSettings
+from harness.training_plan import TrainerSettings
 
 
 @dataclass

@@ -1,32 +1,71 @@
-"""Hold a run against a device that is not the host before it takes anything there."""
+"""Hold a run against the devices that are not the host before it takes anything there."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
-from harness.memory_need import MemoryNeed
+from harness.memory_need import MemoryNeed, lasting_bytes
 from harness.plan import Plan
-from harness.plugins import Backend
+from harness.ways_out import ways_out
+
+if TYPE_CHECKING:
+    from harness.training_plan import TrainingPlan
 
 
-def check_device(
-    backend: Backend,
-    precisions: Iterable[str],
+def check_devices(training: "TrainingPlan") -> None:
+    """Raise what a device has against a step: ResourceError for its memory, ConfigError for precision.
+
+    Without a device, this is where its backend says so.
+    """
+    settings, plan = training.settings, training.plan
+    for name, device in _devices(training).items():
+        hooks = [h for h in training.hooks if training.dispatch.choose(h).backend.device == name]
+        if hasattr(device, "check_precision"):
+            for precision in dict.fromkeys(map(settings.precision.of_hook, hooks)):
+                device.check_precision(precision)
+        at_home = name == training.home.device
+        needs = training.peak_bytes if at_home else _needs(plan, name)
+
+        def out(needed: int, available: int, activations: int = needs["activations"]) -> list[str]:
+            return ways_out(settings, needed, available, activations)
+
+        _check_memory(device, name, needs, plan, out)
+
+
+def check_forward(training: "TrainingPlan", plan: Plan, what: str) -> None:
+    """The same of the memory of one more plan, whose parameters are there already."""
+    for name, device in _devices(training).items():
+        needs = {what: sum(_needs(plan, name).values())}
+
+        def out(needed: int, available: int) -> list[str]:
+            return ways_out(training.settings, needed, available, needed)
+
+        _check_memory(device, name, needs, plan, out)
+
+
+def _devices(training: "TrainingPlan") -> dict[str, Any]:
+    """Every device of a step but the host, by its name."""
+    chosen = [training.dispatch.choose(hook).backend for hook in training.hooks]
+    backends = {backend.device: backend for backend in chosen if backend.device != "host"}
+    return {name: backend.open_device() for name, backend in backends.items()}
+
+
+def _needs(plan: Plan, device: str) -> dict[str, int]:
+    return {
+        "activations": plan.arena_bytes.get(device, 0),
+        "inputs and copies": lasting_bytes(plan, device),
+    }
+
+
+def _check_memory(
+    device: Any,
+    name: str,
     needs: Mapping[str, int],
     plan: Plan,
     ways_out: Callable[[int, int], list[str]],
 ) -> None:
-    """Raise what the device has against a run: ResourceError for its memory, ConfigError for precision.
-
-    backend: whose device it is. needs: what for -> bytes. ways_out: see MemoryNeed.
-    """
-    if backend.device == "host":
+    if not hasattr(device, "free_bytes"):
         return
-    check_precision = backend.functions.get("check_precision")
-    if check_precision is not None:
-        for precision in dict.fromkeys(precisions):
-            check_precision(precision)
-    if "free_bytes" not in backend:
-        return
-    need = MemoryNeed(ways_out, backend.functions["free_bytes"](), backend.device)
+    need = MemoryNeed(ways_out, device.free_bytes(), name)
     for what, nbytes in needs.items():
         need.add(what, nbytes)
     need.check(plan)

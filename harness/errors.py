@@ -49,6 +49,12 @@ class HarnessError(Exception):
             lines.append(f"  {label:<{width}}  " + text.replace("\n", indent))
         return "\n".join(lines)
 
+    @property
+    def line(self) -> str:
+        """The headline and its reason: for a row of a table."""
+        reason = self.facts.get("reason")
+        return self.headline + (f" ({reason})" if reason else "")
+
     def render(self) -> str:
         """The text that the commands print on standard error."""
         return f"error[{self.slug}] {self}"

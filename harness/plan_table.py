@@ -8,10 +8,11 @@ from harness.errors import HarnessError
 from harness.low_weights import TRAINED, part_of
 from harness.memory_need import available_bytes
 from harness.optimizer import MASTER
+from harness.parameters import LOW
 from harness.plan import Plan, Step
 from harness.plugins import Backend
 from harness.precision import BFLOAT16, FLOAT32
-from harness.trainer import TrainingPlan
+from harness.training_plan import TrainingPlan
 
 if TYPE_CHECKING:
     from harness.bench.device_peaks import AnyPeaks
@@ -28,7 +29,7 @@ def lines(training: TrainingPlan) -> Iterator[str]:
     )
     at_start, each_step = _renewed(training)
     for title, steps in (
-        ("start: where weights were written from outside", at_start),
+        ("start: after the weights were drawn or read", at_start),
         ("forward", plan.forward),
         ("backward", plan.backward),
         ("gather: gradients come home", plan.gather),
@@ -59,20 +60,22 @@ def totals(training: TrainingPlan) -> Iterator[str]:
     for device, use in plan.arenas.items():
         unshared = _unshared(plan, device)
         yield (
-            f"memory      {use.nbytes / MIB:,.1f} MiB of activations on {device} "
-            f"({use.live / MIB:,.1f} at least at one time, "
+            f"memory      {use.nbytes / MIB:,.1f} MiB of activations and scratch on {device} "
+            f"({use.live / MIB:,.1f} at least at one time; activations alone are "
             f"{unshared / MIB:,.1f} without sharing by liveness)"
         )
     if plan.states:
         state = sum(version.nbytes for version in plan.states)
         yield f"            {state / MIB:,.1f} MiB of state, kept from call to call"
     frozen = layout.total - layout.trained
+    names = ", ".join("low (bfloat16)" if name == LOW else name for name in arenas)
     yield (
-        f"            {sum(arenas.values()) / MIB:,.1f} MiB on {plan.home}: {', '.join(arenas)} "
+        f"            {sum(arenas.values()) / MIB:,.1f} MiB on {plan.home}: {names} "
         f"({layout.trained:,} numbers each, {layout.decayed:,} of them decayed"
         f"{f'; and {frozen:,} frozen' if frozen else ''})"
     )
     yield f"            {available_bytes() / MIB:,.1f} MiB are available on the host now"
+    yield from _devices(training)
     yield from _recomputed(training)
     for op, why in plan.expanded.items():
         yield f"expanded    {op}: {why}"
@@ -92,6 +95,19 @@ def _renewed(training: TrainingPlan) -> tuple[list[Step], list[Step]]:
     kept = {TRAINED} if training.optimizer_choices[0].hook != MASTER else set()
     at_start = [step for step in training.plan.renewals if part_of(step) not in kept]
     return at_start, [step for step in training.plan.refresh if step not in at_start]
+
+
+def _devices(training: TrainingPlan) -> Iterator[str]:
+    """What is free on each device; of one that is not here, that its backend assumed one."""
+    for backend in training.dispatch.backends:
+        if backend.device == "host" or "free_bytes" not in backend:
+            continue
+        try:
+            free = backend.functions["free_bytes"]()
+            yield f"            {free / MIB:,.1f} MiB are free on {backend.device} now"
+        except HarnessError as error:
+            why = error.facts.get("reason", error.headline)
+            yield f"device      {backend.device} is not here ({why}): scratch is that of an assumed one"
 
 
 def _update_line(training: TrainingPlan) -> str:

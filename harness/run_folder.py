@@ -80,7 +80,7 @@ def versions() -> dict[str, Any]:
     """What may change the numbers or the speed of a run; what can't be found out is null."""
     return {
         "harness": __version__,
-        "commit": _commit(),
+        "commit": commit(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "platform": platform.platform(),
         "cpu": _cpu_model(),
@@ -195,15 +195,19 @@ def _cpu_model() -> str | None:
     return platform.processor() or platform.machine() or None
 
 
-def _commit() -> str | None:
-    """The commit of the checkout that this file is tracked in, with `+` if files were changed."""
+def commit(*paths: str) -> str | None:
+    """The commit of the checkout that this file is tracked in, with `+` if files were changed.
+
+    paths: those that count, from the checkout's root; all without any.
+    """
     git = ["git", "-C", str(Path(__file__).parent)]
     # An installed copy may lie inside somebody else's checkout, which says nothing about us.
     if _output_of([*git, "ls-files", "--error-unmatch", "--", Path(__file__).name]) is None:
         return None
-    commit = _output_of([*git, "rev-parse", "HEAD"])
-    changed = _output_of([*git, "status", "--porcelain", "--untracked-files=no"])
-    return commit and commit + ("+" if changed else "")
+    found = _output_of([*git, "rev-parse", "HEAD"])
+    of_root = [f":/{path}" for path in paths]
+    changed = _output_of([*git, "status", "--porcelain", "--untracked-files=no", "--", *of_root])
+    return found and found + ("+" if changed else "")
 
 
 def _distributions() -> dict[str, str]:

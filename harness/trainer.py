@@ -18,7 +18,7 @@ import numpy as np
 from harness.contract import OpTable
 from harness.decoder import Decoder, NextToken, Recomputer
 from harness.device import HOST
-from harness.device_memory import check_device
+from harness.device_memory import check_devices, check_forward
 from harness.errors import ConfigError, NumericsError
 from harness.executor import Executor
 from harness.interchange.model_file import ModelFile
@@ -68,7 +68,7 @@ class Trainer(TrainingPlan):
         super().__init__(settings, ops)
         self.memory = MemoryNeed(self._ways_out)
         self._add_needs()
-        self._check_device()
+        check_devices(self)
         device = HOST if self.home.device == "host" else self.home.open_device()
         self.parameters = Parameters(self.plan.program, device)
         self.parameters.initialise(settings.seed, source)
@@ -119,15 +119,6 @@ class Trainer(TrainingPlan):
         self.memory.add("activations", host_bytes(self.plan))
         self.memory.check(self.plan)
 
-    def _check_device(self) -> None:
-        precision, needs = self.settings.precision, self.peak_bytes
-
-        def device_ways_out(needed: int, available: int) -> list[str]:
-            return ways_out(self.settings, needed, available, needs["activations"])
-
-        precisions = [precision.of_hook(hook) for hook in self.hooks]
-        check_device(self.home, precisions, needs, self.plan, device_ways_out)
-
     def _ways_out(self, needed: int, available: int) -> list[str]:
         return ways_out(self.settings, needed, available, host_bytes(self.plan))
 
@@ -135,8 +126,10 @@ class Trainer(TrainingPlan):
         """A forward of the same parameters at another batch or length: validation, samples."""
         plan = self.plan_for(B, T, head, train=False)
         need = host_bytes(plan) + low_bytes(plan, self.parameters)
-        self.memory.add(f"activations of a forward of {B} x {T} tokens", need)
+        what = f"activations of a forward of {B} x {T} tokens"
+        self.memory.add(what, need)
         self.memory.check(plan)
+        check_forward(self, plan, what)
         with self._naming_the_op():
             executor = Executor(plan, self.parameters, self.wrappers)
         executor.write("position", np.zeros(B, np.int32))

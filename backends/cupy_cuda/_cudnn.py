@@ -12,7 +12,7 @@ from functools import cache
 
 import numpy as np
 
-from backends.cupy_cuda._machine import machine
+from backends.cupy_cuda._machine import machine, planned
 from backends.cupy_cuda._scratch import room, scratch
 from harness.errors import PluginError
 
@@ -45,12 +45,12 @@ def backward(dqkv_BT3HD, dout_BTHD, qkv_BT3HD, out_BTHD, lse_BHT):
 
 def forward_bytes(dims):
     """Scratch that `forward` takes."""
-    return _workspace_bytes(_forward_graph(machine(), *(dims[letter] for letter in "BTHD")))
+    return _workspace_bytes(_forward_graph(planned(), *(dims[letter] for letter in "BTHD")))
 
 
 def backward_bytes(dims):
     """Scratch that `backward` takes."""
-    return _workspace_bytes(_backward_graph(machine(), *(dims[letter] for letter in "BTHD")))
+    return _workspace_bytes(_backward_graph(planned(), *(dims[letter] for letter in "BTHD")))
 
 
 def _run(graph, pointers):

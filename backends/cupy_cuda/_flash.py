@@ -8,7 +8,7 @@ same arguments give the same bits.
 
 import math
 
-from backends.cupy_cuda._launch import BFLOAT16, Source, blocks_for, f32, i32, i64, of
+from backends.cupy_cuda._launch import BFLOAT16, THREADS, Source, blocks_for, f32, i32, i64, of
 from backends.cupy_cuda._scratch import room, scratch
 
 M = 64
@@ -49,7 +49,7 @@ def flash_backward(dqkv_BT3HD, dout_BTHD, qkv_BT3HD, out_BTHD, lse_BHT, arithmet
     rows = B * T * H
     tiles = _Tiles(B, T, H, D, arithmetic)
     _BACKWARD.launch(
-        "attention_delta", tiles.defines, blocks_for(rows * 32), 256,
+        "attention_delta", tiles.defines, blocks_for(rows * 32), THREADS,
         delta_BHT, dout_BTHD, out_BTHD, i64(rows), *sizes,
     )  # fmt: skip
     arguments = (dqkv_BT3HD, dout_BTHD, qkv_BT3HD, lse_BHT, delta_BHT, *sizes, _scale(D))

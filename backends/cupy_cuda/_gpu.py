@@ -4,6 +4,7 @@ Everything runs on the one stream, in order. Copies to the device go through pin
 at once; only to_host, synchronize and the reading of a begun read wait.
 """
 
+import gc
 import threading
 from collections import deque
 from contextlib import suppress
@@ -21,8 +22,8 @@ PINNED_BYTES = 4 << 20
 SLOTS = 32
 """Copies under way at a time, before the oldest is waited for."""
 
-STATIC_SHARED_BYTES = 48 << 10
-"""What a block may take of shared memory without asking for more."""
+DEFAULT_SHARED_BYTES = 48 << 10
+"""What a block may take of shared memory without asking for more: of both kinds together."""
 
 TO_DEVICE, TO_HOST = 1, 2  # of cudaMemcpyKind
 
@@ -72,6 +73,7 @@ class Gpu:
         self._modules, self._functions = {}, {}
         self._outgoing = deque(Slot(cupy) for _ in range(SLOTS))
         self._incoming = []  # slots that no read holds
+        self._capturing = False
 
     @property
     def stream(self):
@@ -80,6 +82,8 @@ class Gpu:
     # -- memory -------------------------------------------------------------------------------
 
     def empty(self, nbytes):
+        if self._capturing:
+            raise _gpu_errors.memory_in_capture(nbytes)
         try:
             return self._cupy.cuda.alloc(max(1, nbytes))
         except self._cupy.cuda.memory.OutOfMemoryError as error:
@@ -154,8 +158,24 @@ class Gpu:
 
     def capture(self, calls):
         """Record calls as a CUDA graph. Raises ResourceError where they take memory."""
+        calls = tuple(calls)
+        if not calls:
+            return _nothing  # of no calls there is nothing to launch
+        gc.collect()  # now: garbage that is found in a capture would give memory back in it
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            graph = self._captured(calls)
+        finally:
+            if collecting:
+                gc.enable()
+        graph.upload(self._stream)
+        return lambda: graph.launch(self._stream)
+
+    def _captured(self, calls):
         before = self._pool.total_bytes(), self._pool.used_bytes()
         self._stream.begin_capture()
+        self._capturing = True
         try:
             for call in calls:
                 call()
@@ -163,11 +183,13 @@ class Gpu:
             with suppress(Exception):  # a capture that was broken ends with an error of its own
                 self._stream.end_capture()
             raise
+        finally:
+            self._capturing = False
         graph = self._stream.end_capture()
-        if (self._pool.total_bytes(), self._pool.used_bytes()) != before:
-            raise _gpu_errors.memory_in_capture(before, self._pool)
-        graph.upload(self._stream)
-        return lambda: graph.launch(self._stream)
+        after = self._pool.total_bytes(), self._pool.used_bytes()
+        if after != before:
+            raise _gpu_errors.memory_in_capture(after[1] - before[1])
+        return graph
 
     def device_seconds(self, call):
         """The time between two events around what a call asks for."""
@@ -178,12 +200,10 @@ class Gpu:
         stop.synchronize()
         return self._cupy.cuda.get_elapsed_time(start, stop) / 1e3
 
-    seconds = device_seconds
-
     # -- kernels and libraries ----------------------------------------------------------------
 
     def function(self, source, name, defines):
-        key = source.name, name, defines
+        key = source.text, name, defines
         if key not in self._functions:
             start = perf_counter()
             self._functions[key] = self._launcher(source, name, defines)
@@ -191,24 +211,27 @@ class Gpu:
         return self._functions[key]
 
     def _launcher(self, source, name, defines):
-        module_key = source.name, defines
+        module_key = source.text, defines
         if module_key not in self._modules:
             architecture = "sm_{}{}".format(*self.capability)
             file = cubin(self._cupy.cuda.nvrtc, source, defines, architecture)
             self._modules[module_key] = self._cupy.RawModule(path=str(file))
-        kernel = self._modules[module_key].get_function(name)
-        allowed = STATIC_SHARED_BYTES
+        try:
+            kernel = self._modules[module_key].get_function(name)
+        except self._cupy.cuda.driver.CUDADriverError as error:
+            raise _gpu_errors.no_kernel(source, name, error) from error
+        function, stream = kernel.kernel, self._stream
+        allowed = DEFAULT_SHARED_BYTES - kernel.shared_size_bytes
 
         def launch(grid, block, arguments, shared_bytes):
             nonlocal allowed
             if shared_bytes > allowed:
+                if shared_bytes + kernel.shared_size_bytes > self.shared_bytes:
+                    raise _gpu_errors.little_shared_memory(self, name, shared_bytes)
                 kernel.max_dynamic_shared_size_bytes = allowed = shared_bytes
-            values = tuple(map(_value, arguments))
-            if threading.get_ident() == self._thread:
-                kernel(grid, block, values, shared_mem=shared_bytes)
-            else:  # the current stream is a thread's own
-                with self._stream:
-                    kernel(grid, block, values, shared_mem=shared_bytes)
+            assert _PLAIN.isdisjoint(map(type, arguments)), f"{name}: a number without a type"
+            values = [_NULL if argument is None else argument for argument in arguments]
+            function(grid, block, values, shared_bytes, stream)
 
         return launch
 
@@ -226,8 +249,12 @@ class Gpu:
         )
 
 
-def _value(argument):
-    """An argument as CuPy hands it to a kernel: addresses as 64-bit numbers, scalars as they are."""
-    if argument is None:
-        return np.uint64(0)
-    return argument if isinstance(argument, np.generic) else np.uint64(argument.data.ptr)
+_NULL = np.uint64(0)
+"""A null pointer, as an argument of a kernel."""
+
+_PLAIN = frozenset({int, float, bool})
+"""What CuPy would hand over as 64 bits, whatever the kernel takes."""
+
+
+def _nothing():
+    pass

@@ -120,6 +120,15 @@ def library(name):
         ) from error
 
 
+def no_kernel(source, name, reason):
+    return PluginError(
+        f"{source.name}.cu has no kernel called '{name}'",
+        slug="kernel-missing",
+        reason=reason,
+        do=f'extern "C" __global__ void {name}(...), spelled as in launch("{name}", ...)',
+    )
+
+
 def out_of_memory(gpu, nbytes):
     return ResourceError(
         f"{nbytes:,} bytes are wanted on {gpu.name}, and {gpu.free_bytes():,} are free",
@@ -128,15 +137,23 @@ def out_of_memory(gpu, nbytes):
     )
 
 
-def memory_in_capture(before, pool):
-    total, used = before
+def memory_in_capture(nbytes):
     return ResourceError(
         "memory was taken while a step was captured",
         slug="capture-took-memory",
-        expected=f"{used:,} bytes in use of {total:,}",
-        found=f"{pool.used_bytes():,} of {pool.total_bytes():,}",
+        found=f"{nbytes:,} bytes",
         effect="its graph would write to memory that is handed out again",
         do="capture=off",
+    )
+
+
+def little_shared_memory(gpu, name, nbytes):
+    return ResourceError(
+        f"{gpu.name} has too little shared memory for {name}",
+        slug="shared-memory-too-small",
+        expected=f"{nbytes:,} bytes for a block",
+        found=f"{gpu.shared_bytes:,}",
+        do="heads of at most 64 channels, or a GPU of compute capability 8.0 or 9.0",
     )
 
 

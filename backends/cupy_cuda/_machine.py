@@ -4,7 +4,7 @@ A machine has memory, one stream, kernels and libraries. The two of them, `_gpu.
 `on_cpu.machine.Cpu`, have these members, and the ops use nothing else:
 
     name, capability (major, minor), multiprocessors, shared_bytes      what it is
-    empty, view, from_host, to_host, begin_read, zero, synchronize,     the device hooks, as they stand in
+    empty, view, from_host, to_host, begin_read, zero, synchronize,     the device hooks, as in
     capture, free_bytes                                                 harness/device.py
     function(source, name, defines) -> launch(grid, block, arguments, shared_bytes)
     library(name)      `cublaslt`, `cublas`, `cudnn`: a module with the library's own functions
@@ -16,6 +16,9 @@ An array has shape, dtype, size, nbytes, reshape and data.ptr, which is where it
 
 import os
 from functools import cache
+from importlib import import_module
+
+from harness.errors import PluginError, ResourceError
 
 VARIABLE = "HARNESS_CUDA_ON_CPU"
 
@@ -30,6 +33,27 @@ def machine():
     from backends.cupy_cuda._gpu import open_gpu
 
     return open_gpu()
+
+
+def planned():
+    """The machine of this process or, without a GPU, the one that a plan assumes."""
+    try:
+        return machine()
+    except (PluginError, ResourceError):
+        return ASSUMED
+
+
+class _Assumed:
+    """What a plan asks of an H100, where there is none: enough to say what memory an op takes."""
+
+    multiprocessors = 132
+    stream = 0
+
+    def library(self, name):
+        return import_module(f"backends.cupy_cuda.on_cpu.{name}")
+
+
+ASSUMED = _Assumed()
 
 
 def on_cpu():

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from backends.cupy_cuda import _cublas, _cublaslt
-from backends.cupy_cuda._launch import BFLOAT16, Source, i64, of
+from backends.cupy_cuda._launch import BFLOAT16, THREADS, Source, i64, of
 from backends.cupy_cuda._machine import machine
 from backends.cupy_cuda._options import chosen
 from harness.device import ALIGNMENT
@@ -151,19 +151,19 @@ class Products:
         LIBRARIES[chosen("matmul")].multiply(call, self.workspace)
 
 
-def takes_gelu(pre_MN):
+def takes_gelu(dtype, columns):
     """Whether an epilogue may write `pre` and its GELU: of bfloat16, in rows of a multiple of 8.
 
     Of float32 the library promises nothing, and its kernels are no faster than one of our own.
     """
-    aligned = pre_MN.shape[1] % AUX_MULTIPLE == 0
-    return chosen("matmul") == "cublaslt" and pre_MN.dtype == BFLOAT16 and aligned
+    aligned = columns % AUX_MULTIPLE == 0
+    return chosen("matmul") == "cublaslt" and dtype == BFLOAT16 and aligned
 
 
 def fill_rows(out_NC, bias_C):
     """Every row of out is the bias: then a product is added to it, and rounded once."""
     N, C = out_NC.shape
-    _BIAS.launch("fill_rows", of(out_NC), _blocks(N), 256, out_NC, bias_C, i64(N), i64(C))
+    _BIAS.launch("fill_rows", of(out_NC), _blocks(N), THREADS, out_NC, bias_C, i64(N), i64(C))
 
 
 def bias_gelu(out_NC, pre_NC, product_NC, bias_C):
@@ -171,7 +171,7 @@ def bias_gelu(out_NC, pre_NC, product_NC, bias_C):
     N, C = out_NC.shape
     sizes = i64(N), i64(C)
     arguments = out_NC, pre_NC, product_NC, bias_C
-    _BIAS.launch("bias_gelu", of(out_NC), _blocks(N), 256, *arguments, *sizes)
+    _BIAS.launch("bias_gelu", of(out_NC), _blocks(N), THREADS, *arguments, *sizes)
 
 
 def _blocks(rows):

@@ -1,10 +1,12 @@
-"""Cut rows over threads and blocks: how many threads have a row, and how many rows a block has."""
+"""Cut rows over threads and blocks: how many threads have a row, and how many rows a block has.
+
+A block has several rows where a warp has one, else one row.
+"""
+
+from backends.cupy_cuda._launch import THREADS
 
 WARP = 32
 PACK_BYTES = 16
-THREADS = 256
-"""Of a block: several rows where a warp has one, else one row."""
-
 PACKS = 4
 """Of 16 bytes, that a thread has of a row at a time: all are asked for before the first is used."""
 

@@ -22,7 +22,7 @@ def attention_decode(out_BTHD, keys_BXHD, values_BXHD, qkv_BT3HD, position_B):
     B, T, H, D = out_BTHD.shape
     X, new = keys_BXHD.shape[1], out_BTHD.size
     _SOURCE.launch(
-        "attention_decode_store", of(qkv_BT3HD), blocks_for(new), 256,
+        "attention_decode_store", of(qkv_BT3HD), blocks_for(new), THREADS,
         keys_BXHD, values_BXHD, qkv_BT3HD, position_B, i64(new), i32(T), i32(X), i32(H * D),
     )  # fmt: skip
     _SOURCE.launch(

@@ -13,9 +13,9 @@ the blocks' order.
 
 from dataclasses import dataclass
 
-from backends.cupy_cuda._launch import BF16, FLOAT, Source, f32, i32, i64, of
-from backends.cupy_cuda._machine import machine
-from backends.cupy_cuda._rows import PACK_BYTES, THREADS, WARP, whole_warps
+from backends.cupy_cuda._launch import BF16, FLOAT, THREADS, Source, f32, i32, i64, of
+from backends.cupy_cuda._machine import planned
+from backends.cupy_cuda._rows import PACK_BYTES, WARP, whole_warps
 from backends.cupy_cuda._scratch import room, scratch, takes
 from harness import hookimpl
 
@@ -68,7 +68,7 @@ class Held:
     def blocks(self, N):
         """Blocks over which the backward spreads the rows."""
         at_once = MOST_THREADS // (self.threads * self.together)
-        return min(-(-N // self.together), machine().multiprocessors * at_once)
+        return min(-(-N // self.together), planned().multiprocessors * at_once)
 
     def shared_bytes(self, itemsize):
         """For the sums of a block's rows, where it has several: as much as the threads of one hold."""

@@ -10,7 +10,7 @@ float32 by bfloat16. For da, x is taken up to float32 a chunk of rows at a time.
 
 import numpy as np
 
-from backends.cupy_cuda._launch import BFLOAT16, Source, blocks_for, f32, i32, i64, of
+from backends.cupy_cuda._launch import BFLOAT16, THREADS, Source, blocks_for, f32, i32, i64, of
 from backends.cupy_cuda._machine import machine
 from backends.cupy_cuda._products import WORKSPACE, Products, columns, rows
 from backends.cupy_cuda._scratch import available, room, scratch, takes
@@ -72,14 +72,16 @@ def _add(out_NO, kept_NR, y_NO, low_NR, weight, part, strides, scale):
     blocks = max(1, min(N, machine().multiprocessors * 8))
     arguments = out_NO, kept_NR, y_NO, low_NR, weight, i64(N), i64(O), i32(R)
     sizes = (*map(i64, (*part, *strides)), f32(scale))
-    _SOURCE.launch("low_rank_add", of(out_NO), blocks, 256, *arguments, *sizes, shared_bytes=4 * R)
+    _SOURCE.launch(
+        "low_rank_add", of(out_NO), blocks, THREADS, *arguments, *sizes, shared_bytes=4 * R
+    )
 
 
 def _copy(target, source):
     """target = source; nothing where they are one memory, as the contract allows."""
     if target.data.ptr != source.data.ptr:
         blocks = blocks_for(source.nbytes // 16 + 1)
-        _SOURCE.launch("copy", of(source), blocks, 256, target, source, i64(source.size))
+        _SOURCE.launch("copy", of(source), blocks, THREADS, target, source, i64(source.size))
 
 
 def _in_float32(dlow_NR, x_NI, x_WI):
@@ -92,7 +94,7 @@ def _in_float32(dlow_NR, x_NI, x_WI):
         stop = min(start + W, N)
         wide, narrow = rows(x_WI, 0, stop - start), rows(x_NI, start, stop)
         blocks = blocks_for(narrow.nbytes // 16 + 1)
-        _SOURCE.launch("widen", of(narrow), blocks, 256, wide, narrow, i64(narrow.size))
+        _SOURCE.launch("widen", of(narrow), blocks, THREADS, wide, narrow, i64(narrow.size))
         yield start, rows(dlow_NR, start, stop), wide
 
 

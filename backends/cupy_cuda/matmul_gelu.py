@@ -13,15 +13,7 @@ from backends.cupy_cuda import gelu
 from backends.cupy_cuda._columns import gelu_backward_columns, sums_shape
 from backends.cupy_cuda._launch import BFLOAT16
 from backends.cupy_cuda._machine import machine
-from backends.cupy_cuda._products import (
-    AUX_MULTIPLE,
-    WORKSPACE,
-    Products,
-    bias_gelu,
-    capturable,
-    rows,
-    takes_gelu,
-)
+from backends.cupy_cuda._products import WORKSPACE, Products, bias_gelu, rows, takes_gelu
 from backends.cupy_cuda._scratch import available, room, scratch, takes
 from harness import hookimpl
 
@@ -53,7 +45,7 @@ def matmul_gelu_backward_tf32(
 
 
 def _forward(out_NO, pre_NO, x_NI, weight_OI, bias_O, tf32):
-    if takes_gelu(pre_NO):
+    if takes_gelu(pre_NO.dtype, pre_NO.shape[1]):
         (workspace,) = scratch(WORKSPACE)
         Products(workspace).nt(out_NO, x_NI, weight_OI, bias_N=bias_O, pre_MN=pre_NO)
     elif pre_NO.dtype == np.float32:
@@ -104,7 +96,7 @@ def _backward_shapes(N, O, dtype):
 @takes("matmul_gelu_forward")
 def _forward_room(dims, precision, most):
     N, O = dims["N"], dims["O"]
-    if precision != "bf16" or (capturable() and O % AUX_MULTIPLE == 0):
+    if precision != "bf16" or takes_gelu(BFLOAT16, O):
         return room(WORKSPACE)
     return room(WORKSPACE, (_chunk(N, O, room(WORKSPACE) + most), O))
 

@@ -1,8 +1,7 @@
 # ruff: noqa: F401 - what is imported here is what the backend has.
 """The table of contents: every half-op of the backend `cupy`, and what its buffers are."""
 
-from backends.cupy_cuda import _options, _rates, _scratch
-from backends.cupy_cuda._gpu_errors import check_precision as check
+from backends.cupy_cuda import _gpu_errors, _options, _products, _rates, _scratch
 from backends.cupy_cuda._machine import machine
 from backends.cupy_cuda._options import chosen
 from backends.cupy_cuda.adamw import adamw
@@ -127,8 +126,7 @@ def free_bytes():
 
 @hookimpl
 def capture(calls):
-    # CuPy refuses every call of cuBLAS while a stream is captured.
-    return None if chosen("matmul") == "cublas" else machine().capture(calls)
+    return machine().capture(calls) if _products.capturable() else None
 
 
 @hookimpl
@@ -138,8 +136,7 @@ def configure(options):
 
 @hookimpl
 def check_precision(precision):
-    here = machine()
-    check(here.name, here.capability, precision)
+    _gpu_errors.check_precision(machine().name, machine().capability, precision)
 
 
 @hookimpl

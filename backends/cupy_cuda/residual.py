@@ -3,7 +3,7 @@
 A thread takes 16 bytes of elements at a time; both gradients are copied as dout is read once.
 """
 
-from backends.cupy_cuda._launch import Source, blocks_for, i64, of
+from backends.cupy_cuda._launch import THREADS, Source, blocks_for, i64, of
 from harness import hookimpl
 
 _SOURCE = Source("residual")
@@ -12,7 +12,9 @@ _SOURCE = Source("residual")
 @hookimpl
 def residual_forward(out_NC, a_NC, b_NC):
     blocks = blocks_for(a_NC.nbytes // 16 + 1)
-    _SOURCE.launch("residual_forward", of(a_NC), blocks, 256, out_NC, a_NC, b_NC, i64(a_NC.size))
+    _SOURCE.launch(
+        "residual_forward", of(a_NC), blocks, THREADS, out_NC, a_NC, b_NC, i64(a_NC.size)
+    )
 
 
 @hookimpl
@@ -21,5 +23,5 @@ def residual_backward(da_NC, db_NC, dout_NC):
         return
     blocks = blocks_for(dout_NC.nbytes // 16 + 1)
     _SOURCE.launch(
-        "residual_backward", of(dout_NC), blocks, 256, da_NC, db_NC, dout_NC, i64(dout_NC.size)
+        "residual_backward", of(dout_NC), blocks, THREADS, da_NC, db_NC, dout_NC, i64(dout_NC.size)
     )

@@ -29,7 +29,7 @@ def cross_entropy_forward(loss_N, lse_N, logits_NV, targets_N, vocab_size):
 
 @hookimpl
 def cross_entropy_backward(dlogits_NV, dloss_N, logits_NV, lse_N, targets_N, vocab_size):
-    pieces_TP = scratch((threads(), PIECE))
+    (pieces_TP,) = scratch((threads(), PIECE))
     _backward(dlogits_NV, dloss_N, logits_NV, lse_N, targets_N, vocab_size, pieces_TP, threads())
 
 

@@ -58,7 +58,7 @@ def matmul_gelu_backward(dx_NI, dweight_OI, dbias_O, dout_NO, pre_NO, x_NI, weig
         dpre, x, dx, weight = scratch(*_shapes(N, I, width, lift))
         widen(x, x_NI, threads())
     else:
-        dpre, x, dx = scratch(*_shapes(N, I, width, lift)), x_NI, dx_NI
+        (dpre,), x, dx = scratch(*_shapes(N, I, width, lift)), x_NI, dx_NI
     none_NC, none_C = given(None, dpre), given(None, dpre[0])
     for first in range(0, O, width):
         weight_WI = weight_OI[first : first + width]

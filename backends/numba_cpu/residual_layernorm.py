@@ -21,7 +21,7 @@ from harness import hookimpl
 
 @hookimpl
 def residual_layernorm_forward(sum_NC, out_NC, mean_N, rstd_N, a_NC, b_NC, weight_C, bias_C, eps):
-    row_TC, eps = scratch((threads(), sum_NC.shape[1])), np.float32(eps)
+    (row_TC,), eps = scratch((threads(), sum_NC.shape[1])), np.float32(eps)
     _forward(sum_NC, out_NC, mean_N, rstd_N, a_NC, b_NC, weight_C, bias_C, row_TC, eps, threads())
 
 

@@ -23,7 +23,7 @@ ZERO, ONE = np.float32(0), np.float32(1)
 
 @hookimpl
 def softmax_forward(probs_NV, logits_NV, vocab_size):
-    exp_TV = scratch((threads(), probs_NV.shape[1]))
+    (exp_TV,) = scratch((threads(), probs_NV.shape[1]))
     _forward(probs_NV, logits_NV, exp_TV, vocab_size, threads())
 
 

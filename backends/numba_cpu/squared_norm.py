@@ -19,7 +19,7 @@ RUN = 4096
 
 @hookimpl
 def squared_norm(sum_1, x_P):
-    parts_K = scratch((threads(),), dtype=np.float64)
+    (parts_K,) = scratch((threads(),), dtype=np.float64)
     _sum_of_squares(parts_K, x_P, threads())
     total = 0.0
     for part in parts_K:

@@ -3,35 +3,26 @@
 import importlib
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from harness import __version__
 from harness.acceptance import driver, record, report
-from harness.acceptance.lanes import ROOT, run_part
+from harness.acceptance.head import head_of
+from harness.acceptance.lanes import environment_of, run_part
 from harness.acceptance.parts import MODULES
 from harness.acceptance.piece import Asked, Part
-from harness.bench.machine import cpu_model
 from harness.errors import ConfigError, NumericsError, ResourceError
-from harness.libraries.threads import cores_allowed
 
 BUDGET_S = 540.0
 RESERVE_S = 12.0  # for ending the last part's processes, and the record
 LOOK_S = 120.0
 BACKENDS = ("cupy", "numba_cuda")
 INTO = Path("experiments/gpu_acceptance")
-PACKAGES = (
-    "numpy", "ml_dtypes", "numba", "numba-cuda", "cupy-cuda12x", "cupy-cuda13x", "nvmath-python",
-    "nvidia-cudnn-frontend", "nvidia-cudnn-cu12", "nvidia-cudnn-cu13", "nvidia-cublas-cu12",
-    "nvidia-cublas", "torch", "triton",
-)  # fmt: skip
 
 
 def run_gpu_acceptance(
@@ -66,7 +57,7 @@ def run_gpu_acceptance(
         peer_python=peer_python,
     )
     on = gpu.name if gpu else record.ON_CPU
-    head = _head(asked, absent, gpu, on, now())
+    head = head_of(asked, absent, gpu, on, now())
     stem = f"{head['date']}-{gpu.slug if gpu else 'cuda-on-the-cpu'}"
     same = {key: head[key] for key in ("on", "machine", "commit", "sources")}
     earlier = record.to_resume(into, stem, same) if resume else None
@@ -211,16 +202,11 @@ def _look(
     backends: Sequence[str], rehearse: bool
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """(backend -> what it says of itself, backend -> why it cannot be asked)."""
-    environment = dict(os.environ)
-    places = [str(ROOT), environment.get("PYTHONPATH", "")]
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, places))
-    if rehearse:
-        environment["HARNESS_CUDA_ON_CPU"] = "1"
     try:
         done = subprocess.run(
             [sys.executable, "-m", "harness.acceptance.look", *backends],
-            capture_output=True, text=True, errors="replace", timeout=LOOK_S, env=environment,
-            check=True,
+            capture_output=True, text=True, errors="replace", timeout=LOOK_S,
+            env=environment_of(rehearse), check=True,
         )  # fmt: skip
         said: dict[str, dict[str, Any]] = json.loads(done.stdout.strip().splitlines()[-1])
     except (subprocess.SubprocessError, ValueError, IndexError) as error:
@@ -239,58 +225,3 @@ def _program(llmc: Path | None) -> str | None:
             expected="llm.c's CUDA trainer, built: train_gpt2cu",
         )
     return str(llmc.resolve())
-
-
-def _head(
-    asked: Asked, absent: dict[str, str], gpu: driver.Gpu | None, on: str, when: datetime
-) -> dict[str, Any]:
-    """A record before its first part."""
-    return {
-        "format": record.FORMAT,
-        "date": when.date().isoformat(),
-        "begun": when.isoformat(timespec="seconds"),
-        "device": gpu.slug if gpu else "cuda-on-the-cpu",
-        "on": on,
-        "machine": {
-            **(gpu.record() if gpu else {"name": record.ON_CPU}),
-            "cpu": cpu_model(),
-            "cores": cores_allowed(),
-            "system": f"{platform.system()} {platform.machine()}",
-            "python": platform.python_version(),
-            "libraries": {name: found for name in PACKAGES if (found := _version(name))},
-        },
-        "harness": __version__,
-        "commit": _commit(),
-        "sources": record.sources_digest(ROOT),
-        "asked": asked.record(),
-        "absent": absent,
-        "seconds": 0.0,
-        "budget_s": 0.0,
-        "goals": [],
-        "parts": {},
-    }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    """The checkout's commit, with `+` where files differ from it; None where there is no git."""
-    words = {}
-    for key, command in {
-        "commit": ["rev-parse", "HEAD"],
-        "changed": ["status", "--porcelain", "--untracked-files=no", "--", *record.SOURCES],
-    }.items():
-        try:
-            done = subprocess.run(
-                ["git", "-C", str(ROOT), *command],
-                capture_output=True, text=True, timeout=20, check=True,
-            )  # fmt: skip
-        except (OSError, subprocess.SubprocessError):
-            return None
-        words[key] = done.stdout.strip()
-    return words["commit"] + ("+" if words["changed"] else "")

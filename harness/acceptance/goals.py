@@ -1,4 +1,4 @@
-"""What a GPU was hoped to show (issue 5), beside what a record shows: met, missed by how much, not run.
+"""What a GPU is hoped to show, beside what a record shows: met, missed by how much, not run.
 
 MFU, the share of the FLOP/s that a card promises, has two conventions, which count a token's FLOPs as
 

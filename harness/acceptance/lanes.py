@@ -98,6 +98,16 @@ def _look(part: Part, module: str, asked: Asked, lanes: list[_Lane], end: float)
             _start(module, asked, lane, end - time.monotonic())
 
 
+def environment_of(rehearsal: bool) -> dict[str, str]:
+    """Of a process of ours: the harness is found in it; in a rehearsal, kernels run on the CPU."""
+    environment = dict(os.environ)
+    places = [str(ROOT), environment.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, places))
+    if rehearsal:
+        environment["HARNESS_CUDA_ON_CPU"] = "1"
+    return environment
+
+
 def _start(module: str, asked: Asked, lane: _Lane, limit_s: float) -> None:
     lane.had = len(lane.state["pieces"])
     order = {
@@ -107,17 +117,12 @@ def _start(module: str, asked: Asked, lane: _Lane, limit_s: float) -> None:
         "kept": str(lane.file),
         "limit_s": limit_s,
     }
-    environment = dict(os.environ)
-    places = [str(ROOT), environment.get("PYTHONPATH", "")]
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, places))
-    if asked.rehearsal:
-        environment["HARNESS_CUDA_ON_CPU"] = "1"
     lane.process = subprocess.Popen(
         [sys.executable, "-m", "harness.acceptance.lane", json.dumps(order)],
         stdin=subprocess.DEVNULL,
         stdout=lane.errors,
         stderr=lane.errors,
-        env=environment,
+        env=environment_of(asked.rehearsal),
         process_group=0,
     )
 

@@ -24,12 +24,11 @@ def look(name: str) -> dict[str, Any]:
         configure(backend, {})
         backend.open_device().empty(256)
         describe = backend.functions.get("describe_libraries")
-        stated = getattr(backend.module, "capturable", backend.capturable)
         return {
             "describe": describe() if describe else backend.source,
             "options": {key: list(values) for key, values in backend.options.items()},
             "precisions": list(backend.computes),
-            "captures": "capture" in backend and bool(stated() if callable(stated) else stated),
+            "captures": backend.capturable and "capture" in backend,
             "device": backend.device,
         }
     except HarnessError as error:

@@ -39,8 +39,8 @@ from harness.models.gpt2 import build
 from harness.models.kinds import tensor_shapes
 from harness.plugins import all_ops
 from harness.precision import Precision
-from harness.run import load_data
-from harness.trainer import TrainerSettings
+from harness.run_data import load_data
+from harness.training_plan import TrainerSettings
 
 COMPARED_LOSSES = 10
 TURN_S = 0.25

@@ -38,14 +38,11 @@ class DeviceClock:
         once_s = self._seconds(self._call)
         self._repeats = max(1, min(MOST_REPEATS, int(TARGET_S / max(once_s, 1e-9))))
         calls = [self._call] * self._repeats
-        replay = self._backend.functions["capture"](calls) if self._records() else None
+        records = self._backend.capturable and "capture" in self._backend
+        replay = self._backend.functions["capture"](calls) if records else None
 
         def in_a_row() -> None:
             for call in calls:
                 call()
 
         return replay or in_a_row
-
-    def _records(self) -> bool:
-        stated = getattr(self._backend.module, "capturable", self._backend.capturable)
-        return "capture" in self._backend and bool(stated() if callable(stated) else stated)

@@ -137,7 +137,8 @@ def _closed(backend: Backend) -> str:
     try:
         backend.open_device().empty(256)
     except Exception as error:
-        return f"the device {backend.device} cannot be opened: {error}"
+        why = error.line if isinstance(error, HarnessError) else error
+        return f"the device {backend.device} cannot be opened: {why}"
     return ""
 
 

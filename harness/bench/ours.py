@@ -13,7 +13,8 @@ from harness.bench.waterfall import works_of
 from harness.config import RunConfig, model_of, trainer_settings
 from harness.libraries.threads import use_threads
 from harness.plugins import all_ops
-from harness.trainer import Trainer, TrainerSettings, TrainingPlan
+from harness.trainer import Trainer
+from harness.training_plan import TrainerSettings, TrainingPlan
 
 OP_TIMES = Path(__file__).with_name("op_times.py")
 

@@ -1,7 +1,8 @@
 """Lay the buffers of a case in one block of memory, each between guard bands.
 
-What is read before it is written, or beyond its end, is NaN (every byte 0xFF); whatever changes
-outside the outputs is found by comparing the block before and after.
+What is read before it is written is NaN (every byte 0xFF), and so is what is read beyond a buffer's end,
+though another NaN for each: a copy that runs on behind both its ends is found. Whatever changes outside
+the outputs is found by comparing the block before and after.
 """
 
 from collections.abc import Callable
@@ -82,10 +83,13 @@ def lay_out(
         stop = offset + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         places[argument.name] = Place(argument.name, offset, stop, shape, dtype)
         offset = -(-(stop + GUARD) // ALIGNMENT) * ALIGNMENT
+    before = np.full(offset, POISON, np.uint8)
+    for number, place in enumerate(places.values(), 1):
+        # 0xFFFE, 0xFFFD, ...: NaN as float32 and as bfloat16.
+        before[place.stop : place.stop + GUARD].view(np.uint16)[:] = 0xFFFF - number
     if alias:
         shared = places[alias[1]]
         places[alias[0]] = Place(alias[0], shared.start, shared.stop, shared.shape, shared.dtype)
-    before = np.full(offset, POISON, np.uint8)
     for argument in half.signature.buffers:
         value = initial.get(argument.name)
         holds = not half.signature.writes(argument) or argument.role in (Acc, State)

@@ -30,6 +30,14 @@ from harness.precision import POLICIES
 
 TILE_EDGES = (33, 129, 257, 7, 31, 9, 127, 255, 8, 32)
 SMALL = (1, 2, 3, 5, 7, 8, 9, 13)
+# Whole packs of 16 bytes, which kernels read in another way than odd rows; no two letters alike.
+ALIGNED = (
+    (40, 48, 24, 32, 16),
+    (16, 24, 8, 32, 40),
+    (8, 16, 24, 32, 40),
+    (2, 4, 16, 8, 24),
+    (1, 8, 2, 8, 16),
+)
 MEDIUM = ((37, 33, 31, 29, 23), (17, 13, 19, 11, 7), (9, 7, 5, 11, 3), (3, 5, 2, 7, 4))
 
 # Work of one case: the op's FLOPs and the elements of its buffers together. Plain Python does some
@@ -239,6 +247,11 @@ def _cases_of_seed(op: Op, half: Half, precision: str, seed: int, wide: bool) ->
         dims = _wide(op, half)
         yield case(dims)
         yield case(dims, styles[1 % len(styles)])
+    aligned = _aligned(op, half)
+    if aligned is not None:
+        for style in dict.fromkeys(("normal", styles[1 % len(styles)])):
+            for add in (False, True) if accumulates else (False,):
+                yield case(aligned, style, accumulate=add)
 
 
 def _cases_of_numbers(op: Op, half: Half, precision: str, seed: int) -> Iterator[Case]:
@@ -273,6 +286,16 @@ def _shapes(op: Op, half: Half, rng: np.random.Generator, seed: int) -> Iterator
         if work_of(half, dims) <= WORK:
             yield dims
             break
+
+
+def _aligned(op: Op, half: Half) -> dict[str, int] | None:
+    """The largest shape of ALIGNED that the op can have and that is not too much work."""
+    letters = letters_of(op, half)
+    for sizes in ALIGNED:
+        dims = _valid(op, half, dict(zip(letters, itertools.cycle(sizes), strict=False)))
+        if dims is not None and work_of(half, dims) <= 2 * WORK:
+            return dims
+    return None
 
 
 def _fit(half: Half, dims: dict[str, int], limit: int) -> dict[str, int]:

@@ -90,7 +90,8 @@ def _looks_like(trial: Trial, name: str, given: Array, wrong: Array) -> str:
         return ""
     if np.isnan(actual[wrong]).all():
         initial = trial.initial(name)
-        if initial is None and (np.ascontiguousarray(given[wrong]).view(np.uint8) == 0xFF).all():
+        words = np.ascontiguousarray(given[wrong]).view(np.uint16)
+        if initial is None and (words > 0xFFDF).all():  # of buffers.py; 0/0 gives 0xFFC0
             return "poison: never written, or copied from outside of an input"
         return "NaN: 0/0, inf - inf, or a read outside of a buffer (guard bands are NaN)"
     if not actual.any():

@@ -17,7 +17,7 @@ from harness.conformance.trial import Trial, prepare
 from harness.conformance.xfail import KnownWrong
 from harness.contract import OpTable
 from harness.contract.signature import source_line
-from harness.errors import ConfigError
+from harness.errors import ConfigError, HarnessError
 from harness.plugins import Backend, installed, load
 
 EFFORTS: dict[str, dict[str, Any]] = {
@@ -179,9 +179,12 @@ def _cannot_run(verdict: Verdict, backend: Backend) -> bool:
     else:
         try:
             backend.open_device().empty(256)
+        except ConfigError:  # a device that was asked for wrongly, and not one that is missing
+            raise
         except Exception as error:
+            why = error.line if isinstance(error, HarnessError) else error
             verdict.status = "not run"
-            verdict.reason = f"the device {backend.device} cannot be opened: {error}"
+            verdict.reason = f"the device {backend.device} cannot be opened: {why}"
     return verdict.status != "passed"
 
 

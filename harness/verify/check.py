@@ -11,7 +11,8 @@ from harness.interchange.model_file import ModelFile
 from harness.libraries.threads import threads_for, using_threads
 from harness.models.gpt2 import GPT2
 from harness.plugins import all_ops
-from harness.trainer import Trainer, TrainerSettings
+from harness.trainer import Trainer
+from harness.training_plan import TrainerSettings
 from harness.verify import steps_check
 from harness.verify.bounds import PUBLISHED_STEPS, bounds_for
 from harness.verify.difference import Row

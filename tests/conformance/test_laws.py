@@ -86,6 +86,15 @@ def test_a_write_outside_of_a_buffer_is_found(at):
     assert "outside of the buffer" in failure.what
 
 
+def test_a_copy_that_runs_on_beyond_both_ends_is_found():
+    def kernel(da_NC, db_NC, dout_NC):
+        for out_NC in (da_NC, db_NC):
+            if out_NC is not None:
+                ctypes.memmove(out_NC.ctypes.data, dout_NC.ctypes.data, dout_NC.nbytes + 4)
+
+    assert "outside of the buffer" in refused(kernel, "residual_backward", "untouched").what
+
+
 def test_a_read_beyond_the_end_of_a_buffer_is_nan():
     def kernel(out_NF, x_NF):
         longer = np.ctypeslib.as_array(

@@ -97,7 +97,7 @@ def test_a_file_is_judged_by_the_ops_that_use_it():
     assert subject.hooks["softmax.py"][:2] == ("softmax_forward", "softmax_backward")
     assert subject.hooks["layernorm.py"][-1] == "residual_layernorm_backward"
     helpers = [name for name in subject.hooks if name.startswith("_")]
-    assert helpers and all(len(subject.hooks[name]) > 2 for name in helpers)
+    assert helpers and all(len(subject.hooks[name]) >= 2 for name in helpers)
 
 
 def test_nineteen_of_twenty_mistakes_are_noticed():

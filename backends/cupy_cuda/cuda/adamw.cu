@@ -46,10 +46,10 @@ __device__ __forceinline__ Quad update(float* param_P, float* m_P, float* v_P, c
 }
 
 // rest1, rest2: 1 - beta1 and 1 - beta2, formed in double. A clip that is NaN changes nothing.
-extern "C" __global__ void __launch_bounds__(256, 4) adamw(float* param_P, float* m_P, float* v_P, const float* grad_P,
-                                 const float* lr_1, const float* correction_2, const float* clip_1,
-                                 float beta1, float rest1, float beta2, float rest2, float eps,
-                                 float weight_decay, int64 P) {
+extern "C" __global__ void __launch_bounds__(256, 4)
+adamw(float* param_P, float* m_P, float* v_P, const float* grad_P, const float* lr_1,
+      const float* correction_2, const float* clip_1, float beta1, float rest1, float beta2, float rest2,
+      float eps, float weight_decay, int64 P) {
   float clip = clip_1[0];
   if (clip != clip) return;
   Factors by = factors_of(lr_1[0], correction_2, clip, beta1, rest1, beta2, rest2, eps, weight_decay);
@@ -67,12 +67,11 @@ __device__ __forceinline__ void refresh(element* low_P, const Quad& param, const
 }
 
 // first: of the element param_P[0], a multiple of 4: a quad's four random words are of one block.
-extern "C" __global__ void __launch_bounds__(256, 4) adamw_master(float* param_P, element* low_P, float* m_P, float* v_P,
-                                        const float* grad_P, const float* lr_1,
-                                        const float* correction_2, const float* clip_1,
-                                        const int* key_2, float beta1, float rest1, float beta2,
-                                        float rest2, float eps, float weight_decay, int64 first,
-                                        int64 P) {
+extern "C" __global__ void __launch_bounds__(256, 4)
+adamw_master(float* param_P, element* low_P, float* m_P, float* v_P, const float* grad_P,
+             const float* lr_1, const float* correction_2, const float* clip_1, const int* key_2,
+             float beta1, float rest1, float beta2, float rest2, float eps, float weight_decay,
+             int64 first, int64 P) {
   float clip = clip_1[0];
   bool keep = clip != clip;
   uint2 key = {0, 0};

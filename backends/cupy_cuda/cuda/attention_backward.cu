@@ -7,6 +7,7 @@
 // So each sum has one owner and one order, and nothing is added to by several blocks.
 
 #include "common.cuh"
+#include "exp2.cuh"
 #include "flash.cuh"
 #ifdef TENSOR_CORES
 #include "mma.cuh"
@@ -29,10 +30,16 @@ extern "C" __global__ void attention_delta(float* delta_BHT, const element* dout
   }
 }
 
-// p of a score. It is at most 1, whatever a large score's own rounding makes of it.
+// p of a score. It is at most 1, whatever a large score's own rounding makes of it. In float32 it goes
+// down to the smallest number: a key that no query looks at has gradients of nothing but such.
 __device__ __forceinline__ float probability(float s, float scale2, float lse2) {
   float x = s * scale2 - lse2;
-  return power_of_two(x > 0.0f ? 0.0f : x);
+  if (x > 0.0f) x = 0.0f;  // and not fminf, which would make 0 of NaN
+#ifdef TENSOR_CORES
+  return exp2_or_zero(x);
+#else
+  return exp2f(x);
+#endif
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_KEYS)

@@ -9,8 +9,6 @@
 
 static const int THREADS = 256, WARPS = THREADS / 32, WIDTH = 128;
 
-#define INFINITE __int_as_float(0x7F800000)
-
 extern "C" __global__ void attention_decode_store(float* keys_BXHD, float* values_BXHD,
                                                   const element* qkv_BT3HD, const int* position_B,
                                                   int64 count, int T, int X, int C) {

@@ -5,6 +5,7 @@
 // diagonal are not visited. The T x T scores exist only a tile at a time, in registers.
 
 #include "common.cuh"
+#include "exp2.cuh"
 #include "flash.cuh"
 #ifdef TENSOR_CORES
 #include "mma.cuh"
@@ -13,8 +14,6 @@
 #include "tile_fma.cuh"
 #endif
 #include "tile.cuh"
-
-#define INFINITE __int_as_float(0x7F800000)
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 attention_forward(element* out_BTHD, float* lse_BHT, const element* qkv_BT3HD, int T, int H, int D,
@@ -57,12 +56,12 @@ attention_forward(element* out_BTHD, float* lse_BHT, const element* qkv_BT3HD, i
       higher = row_max(higher);
       // Where no score is above -infinity, exp(-infinity - 0) is 0, and not NaN.
       float base = higher == -INFINITE ? 0.0f : higher * scale2;
-      float fade = power_of_two(top[i] * scale2 - base);
+      float fade = exp2_or_zero(top[i] * scale2 - base);
       top[i] = higher;
       sum[i] *= fade;
 #pragma unroll
       for (int j = 0; j < Block<N>::COLUMNS; j++) {
-        float p = power_of_two(s_MN.at(i, j) * scale2 - base);
+        float p = exp2_or_zero(s_MN.at(i, j) * scale2 - base);
         s_MN.at(i, j) = p;
         sum[i] += p;
       }

@@ -1,11 +1,12 @@
-// Attention of heads wider than a tile: a warp for each row of scores, which it computes again for
-// every WIDTH columns of the result. Slow, right, and with nothing that grows with D or T.
+// s = q kᵀ / sqrt(D)       lse = log Σ exp(s)       out = Σ exp(s - lse) v        (causal)
+//
+// Heads wider than a tile, forward and backward (attention_backward.cu has its formulas). A block is a
+// warp, and has a row of scores, which it computes again for every WIDTH columns of the result. Slow,
+// right, and with nothing that grows with D or T.
 
 #include "common.cuh"
 
 static const int WIDTH = 128;
-
-#define INFINITE __int_as_float(0x7F800000)
 
 // A position of one head: where its rows lie, and what is before and after it.
 struct Row {
@@ -42,9 +43,9 @@ __device__ void store(element* to_D, const float (&total)[WIDTH / 32], float fac
   }
 }
 
-extern "C" __global__ void __launch_bounds__(32) attention_forward_wide(element* out_BTHD, float* lse_BHT,
-                                                  const element* qkv_BT3HD, int T, int H, int D,
-                                                  float scale) {
+extern "C" __global__ void __launch_bounds__(32)
+attention_forward_wide(element* out_BTHD, float* lse_BHT, const element* qkv_BT3HD, int T, int H, int D,
+                       float scale) {
   Row row(T, H, D);
   const element* q_D = qkv_BT3HD + row.at3(row.t, 0);
   for (int64 first = 0; first < D; first += WIDTH) {
@@ -68,10 +69,10 @@ __device__ float probability(float s, float lse) {
   return expf(x > 0.0f ? 0.0f : x);
 }
 
-extern "C" __global__ void __launch_bounds__(32) attention_backward_keys_wide(element* dqkv_BT3HD, const element* dout_BTHD,
-                                                        const element* qkv_BT3HD, const float* lse_BHT,
-                                                        const float* delta_BHT, int T, int H, int D,
-                                                        float scale) {
+extern "C" __global__ void __launch_bounds__(32)
+attention_backward_keys_wide(element* dqkv_BT3HD, const element* dout_BTHD, const element* qkv_BT3HD,
+                             const float* lse_BHT, const float* delta_BHT, int T, int H, int D,
+                             float scale) {
   Row row(T, H, D);
   const element *k_D = qkv_BT3HD + row.at3(row.t, 1), *v_D = qkv_BT3HD + row.at3(row.t, 2);
   for (int64 first = 0; first < D; first += WIDTH) {
@@ -88,9 +89,10 @@ extern "C" __global__ void __launch_bounds__(32) attention_backward_keys_wide(el
   }
 }
 
-extern "C" __global__ void __launch_bounds__(32) attention_backward_queries_wide(
-    element* dqkv_BT3HD, const element* dout_BTHD, const element* qkv_BT3HD, const float* lse_BHT,
-    const float* delta_BHT, int T, int H, int D, float scale) {
+extern "C" __global__ void __launch_bounds__(32)
+attention_backward_queries_wide(element* dqkv_BT3HD, const element* dout_BTHD, const element* qkv_BT3HD,
+                                const float* lse_BHT, const float* delta_BHT, int T, int H, int D,
+                                float scale) {
   Row row(T, H, D);
   const element *q_D = qkv_BT3HD + row.at3(row.t, 0), *dout_D = dout_BTHD + row.at(row.t);
   float lse = lse_BHT[row.stat(row.t)], delta = delta_BHT[row.stat(row.t)];

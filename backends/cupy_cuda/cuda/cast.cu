@@ -11,8 +11,9 @@
 #define TO bf16
 #endif
 
-extern "C" __global__ void cast(TO* out_P, const FROM* x_P, int64 P) {
+extern "C" __global__ void cast(TO* __restrict__ out_P, const FROM* __restrict__ x_P, int64 P) {
   int64 whole = P / 4;
+#pragma unroll 4
   for (int64 q = thread_index(); q < whole; q += thread_count())
     store_quad(out_P + 4 * q, load_quad(x_P + 4 * q));
   int rest = P % 4;

@@ -9,26 +9,63 @@
 
 #define WARPS 8
 
-// The value summed at one place; what stands there after it may be written as well.
+// The value summed at one place; what stands there after it may be written as well. What it is made of
+// is loaded first, for ROWS rows at a time, as a store would hold the loads behind it back.
 struct Itself {
+  static const int ROWS = 4;
   const element* x_NC;
-  __device__ __forceinline__ Pack<element> pack(int64 at) const { return load_pack(x_NC + at); }
+  struct Loaded {
+    Pack<element> x;
+  };
+  __device__ __forceinline__ Loaded load(int64 at) const {
+    Loaded loaded;
+    loaded.x = load_pack(x_NC + at);
+    return loaded;
+  }
+  __device__ __forceinline__ void take(float (&x)[Pack<element>::SIZE], const Loaded& loaded, int64) const {
+    for (int k = 0; k < Pack<element>::SIZE; k++) x[k] = wide(loaded.x.part[k]);
+  }
   __device__ __forceinline__ element one(int64 at) const { return x_NC[at]; }
 };
 
+// store_pack, which the compiler would take apart into four stores of 32 bits here.
+__device__ __forceinline__ void store_at_once(element* to, const Pack<element>& pack) {
+#ifdef CUDA_ON_CPU
+  store_pack(to, pack);
+#else
+  uint4 x = pack.whole;
+  asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)), "r"(x.x),
+               "r"(x.y), "r"(x.z), "r"(x.w)
+               : "memory");
+#endif
+}
+
 // dpre = dout · gelu'(pre), written, and summed as it is written.
 struct GeluGradient {
+  static const int ROWS = 2;
   element* dpre_NC;
   const element* dout_NC;
   const element* pre_NC;
+  struct Loaded {
+    Pack<element> dout, pre;
+  };
   __device__ __forceinline__ element gradient(element dout, element pre) const {
     return narrow<element>(wide(dout) * gelu_slope(wide(pre)));
   }
-  __device__ __forceinline__ Pack<element> pack(int64 at) const {
-    Pack<element> dout = load_pack(dout_NC + at), pre = load_pack(pre_NC + at), dpre;
-    for (int k = 0; k < Pack<element>::SIZE; k++) dpre.part[k] = gradient(dout.part[k], pre.part[k]);
-    store_pack(dpre_NC + at, dpre);
-    return dpre;
+  __device__ __forceinline__ Loaded load(int64 at) const {
+    Loaded loaded;
+    loaded.dout = load_pack(dout_NC + at);
+    loaded.pre = load_pack(pre_NC + at);
+    return loaded;
+  }
+  __device__ __forceinline__ void take(float (&x)[Pack<element>::SIZE], const Loaded& loaded,
+                                       int64 at) const {
+    Pack<element> dpre;
+    for (int k = 0; k < Pack<element>::SIZE; k++) {
+      dpre.part[k] = gradient(loaded.dout.part[k], loaded.pre.part[k]);
+      x[k] = wide(dpre.part[k]);
+    }
+    store_at_once(dpre_NC + at, dpre);
   }
   __device__ __forceinline__ element one(int64 at) const {
     return dpre_NC[at] = gradient(dout_NC[at], pre_NC[at]);
@@ -50,6 +87,21 @@ __device__ __forceinline__ void write_sums(float* sums_RC, const float (&sum)[SI
   }
 }
 
+// The sums of columns, and ROWS more rows: the first at `at`, the others `apart` from each other.
+template <int ROWS, class Values>
+__device__ __forceinline__ void add_rows(float (&sum)[Pack<element>::SIZE], const Values& values, int64 at,
+                                         int64 apart) {
+  typename Values::Loaded loaded[ROWS];
+#pragma unroll
+  for (int j = 0; j < ROWS; j++) loaded[j] = values.load(at + j * apart);
+#pragma unroll
+  for (int j = 0; j < ROWS; j++) {
+    float x[Pack<element>::SIZE];
+    values.take(x, loaded[j], at + j * apart);
+    for (int k = 0; k < Pack<element>::SIZE; k++) sum[k] += x[k];
+  }
+}
+
 template <class Values>
 __device__ __forceinline__ void sum_chunk(float* sums_RC, Values values, int64 N, int64 C) {
   const int SIZE = Pack<element>::SIZE;
@@ -61,11 +113,10 @@ __device__ __forceinline__ void sum_chunk(float* sums_RC, Values values, int64 N
     float sum[SIZE];
     for (int k = 0; k < SIZE; k++) sum[k] = 0.0f;
     if (mine < C) {
-#pragma unroll 4
-      for (int64 n = first + warp; n < last; n += WARPS) {
-        Pack<element> x = values.pack(n * C + mine);
-        for (int k = 0; k < SIZE; k++) sum[k] += wide(x.part[k]);
-      }
+      int64 n = first + warp;
+      for (; n + (Values::ROWS - 1) * WARPS < last; n += Values::ROWS * WARPS)
+        add_rows<Values::ROWS>(sum, values, n * C + mine, WARPS * C);
+      for (; n < last; n += WARPS) add_rows<1>(sum, values, n * C + mine, 0);
     }
     write_sums(sums_RC, sum, column, C);
   } else {
@@ -77,14 +128,16 @@ __device__ __forceinline__ void sum_chunk(float* sums_RC, Values values, int64 N
   }
 }
 
-// blockDim 256; grid: tiles of 32 packs (or 32 columns) x chunks of rows.
-extern "C" __global__ void sum_columns(float* sums_RC, const element* x_NC, int64 N, int64 C) {
+// blockDim 256; grid: tiles of 32 packs (or 32 columns) x chunks of rows, four blocks a multiprocessor.
+extern "C" __global__ void __launch_bounds__(256, 4)
+sum_columns(float* sums_RC, const element* x_NC, int64 N, int64 C) {
   sum_chunk(sums_RC, Itself{x_NC}, N, C);
 }
 
-extern "C" __global__ void gelu_backward_columns(element* dpre_NC, float* sums_RC,
-                                                 const element* dout_NC, const element* pre_NC,
-                                                 int64 N, int64 C) {
+extern "C" __global__ void __launch_bounds__(256, 4)
+gelu_backward_columns(element* dpre_NC, float* sums_RC,
+                      const element* dout_NC, const element* pre_NC,
+                      int64 N, int64 C) {
   sum_chunk(sums_RC, GeluGradient{dpre_NC, dout_NC, pre_NC}, N, C);
 }
 

@@ -1,4 +1,4 @@
-// What every kernel uses: the element types, 16-byte accesses, sums over a warp and a block.
+// What every kernel uses: the element types, 16-byte accesses, sums over a warp.
 //
 // ELEMENT is the type of activations and parameters, float or bf16; statistics, gradients of parameters
 // and optimizer state are float. No header of CUDA's is needed: nvrtc alone compiles this.
@@ -20,6 +20,8 @@ struct bf16 {
 };
 typedef ELEMENT element;
 typedef long long int64;
+
+#define INFINITE __uint_as_float(0x7F800000u)
 
 __device__ __forceinline__ float wide(float x) { return x; }
 __device__ __forceinline__ float wide(bf16 x) { return __uint_as_float((unsigned)x.bits << 16); }
@@ -69,17 +71,5 @@ __device__ __forceinline__ float warp_sum(float x) {
 }
 __device__ __forceinline__ float warp_max(float x) {
   for (int bits = 16; bits; bits >>= 1) x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, bits));
-  return x;
-}
-
-// The sum over a block of whole warps, in every thread; the order of addition is fixed.
-// room: 32 floats of shared memory that no thread still reads.
-__device__ __forceinline__ float block_sum(float x, float* room) {
-  int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = (blockDim.x + 31) / 32;
-  x = warp_sum(x);
-  if (lane == 0) room[warp] = x;
-  __syncthreads();
-  x = warp_sum(lane < warps ? room[lane] : 0.0f);
-  __syncthreads();
   return x;
 }

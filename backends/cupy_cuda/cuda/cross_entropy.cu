@@ -1,8 +1,9 @@
-// lse = log sum_v exp(logits[v])        loss = lse - logits[target]
+// lse = log Σ_v exp(logits[v])          loss = lse - logits[target]
 // dlogits[v] = dloss (exp(logits[v] - lse) - [v = target])
 //
-// Both halves read a row once: the maximum and the sum are found together, and kept as a pair. The
-// gradient may be written over the logits: each number is read and written by the same thread.
+// A block has a row, or a warp where rows are short (rows.cuh). Both halves read a row once: the maximum
+// and the sum are found together, and kept as a pair. The gradient may be written over the logits: each
+// number is read and written by the same thread.
 
 #include "rows.cuh"
 

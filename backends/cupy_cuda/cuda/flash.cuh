@@ -15,19 +15,6 @@
 #endif
 static const int M = 64, N = D_MAX > 64 ? 32 : 64;
 
-#define LOG2_E 1.4426950408889634f
-
-// 2 to the power x. Within 2^-22: what exp itself is made of on a GPU.
-__device__ __forceinline__ float power_of_two(float x) {
-#ifdef CUDA_ON_CPU
-  return exp2f(x);
-#else
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-#endif
-}
-
 // One head of one sequence. A tile of it is the fastest part of the block's index, so that the blocks in
 // flight share their head's rows in the cache.
 struct Head {

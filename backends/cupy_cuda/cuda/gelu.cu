@@ -1,4 +1,5 @@
-// out = x/2 · (1 + tanh(u)),  u = sqrt(2/π) (x + 0.044715 x³)        (tanh form, as GPT-2)
+// out = x/2 · (1 + tanh(u)),  u = sqrt(2/π) · (x + 0.044715 x³)        (tanh form, as GPT-2)
+// dx = dout · (s + 2 x s (1 - s) du/dx),  s = (1 + tanh(u)) / 2
 //
 // A thread does 16 bytes of elements at a time, and goes on at a stride of the whole grid.
 

@@ -1,4 +1,8 @@
-// What a step knows of itself on the device: whether its numbers are finite, and how far to scale them.
+// guard:       scale = NaN where an x is NaN or infinite, and otherwise what it was
+// clip_scale:  scale = min(1, limit / (sqrt(sum) + 1e-6))
+//
+// What a step decides of itself on the device. A thread of guard looks at four numbers at a time, and
+// goes on at a stride of the whole grid; clip_scale is one thread.
 
 #include "common.cuh"
 #include "quads.cuh"
@@ -9,7 +13,7 @@ __device__ __forceinline__ bool is_finite(float x) {
   return (__float_as_uint(x) & 0x7F800000u) != 0x7F800000u;
 }
 
-// scale = NaN where an x is NaN or infinite. Threads that find one all write the same bits.
+// Threads that find one all write the same bits.
 extern "C" __global__ void guard(float* scale_1, const element* x_P, int64 P) {
   bool finite = true;
   int64 whole = P / 4;
@@ -22,7 +26,7 @@ extern "C" __global__ void guard(float* scale_1, const element* x_P, int64 P) {
   if (!finite) scale_1[0] = not_a_number();
 }
 
-// scale = min(1, limit / (sqrt(sum) + 1e-6)) by one thread; NaN stays, and comes of a sum not finite.
+// NaN stays, and comes of a sum that is not finite.
 // limit_bits: of a double, which no kernel of ours takes by itself.
 extern "C" __global__ void clip_scale(float* scale_1, const float* sum_1, int64 limit_bits) {
   union {

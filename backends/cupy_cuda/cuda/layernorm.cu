@@ -1,10 +1,11 @@
-// mean = sum_c x / C        rstd = 1 / sqrt(sum_c (x - mean)^2 / C + eps)
-// xhat = (x - mean) rstd    out = xhat weight + bias
+// mean = Σ_c x / C            rstd = 1 / sqrt(Σ_c (x - mean)² / C + eps)
+// xhat = (x - mean) · rstd    out = xhat · weight + bias
 //
-// dxhat = dout weight       dx = rstd (dxhat - mean_c(dxhat) - xhat mean_c(dxhat xhat))
-// dweight = sum_n dout xhat      dbias = sum_n dout
+// dxhat = dout · weight       dx = rstd · (dxhat - mean_c(dxhat) - xhat · mean_c(dxhat · xhat))
+// dweight = Σ_n dout · xhat   dbias = Σ_n dout
 //
-// Forward and backward read each row once: it stays in registers while its sums are taken.
+// A row has a warp, or a few (layernorm.cuh), and is read once: it stays in registers while its sums are
+// taken. A block of the backward goes over many rows, and sums dweight and dbias on the way.
 
 #include "layernorm.cuh"
 
@@ -202,7 +203,7 @@ layernorm_backward(element* __restrict__ dx_NC, float* dweight_BC, float* dbias_
   if (dbias_BC) write_sums(dbias_BC + place, dbias, shared, pieces);
 }
 
-// dweight = sum_b dweight_BC[b], or added to it; and the same for dbias, in the blocks of blockIdx.y = 1.
+// dweight = Σ_b dweight_BC[b], or added to it; and the same for dbias, in the blocks of blockIdx.y = 1.
 // blockDim (32, 32): a warp has every 32nd row of 32 columns.
 extern "C" __global__ void __launch_bounds__(1024)
 layernorm_add_sums(float* dweight_C, float* dbias_C, const float* dweight_BC, const float* dbias_BC, int B,

@@ -1,11 +1,10 @@
-// What a low-rank pair adds, out of float32 numbers low[n,r] that were not rounded.
+// out[n,o] = y[n,o] + scale · Σ_r low[n,r] · weight(r, o - first)   where first <= o < first + S, else y[n,o]
 //
-// A row of low is short: a block takes it into shared memory, and every thread reads all of it.
+// What a low-rank pair adds, out of float32 numbers low[n,r] that were not rounded. A block does whole
+// rows. A row of low is short: the block takes it into shared memory, and every thread reads all of it.
 
 #include "common.cuh"
 
-// out[n,o] = y[n,o] + scale · Σ_r low[n,r] · weight(r, o - first)   where first <= o < first + S, else y[n,o]
-//
 // weight(r, s) = weight[s · stride_s + r · stride_r]. y may be null, which is 0, and may be out's memory.
 // kept is low as elements, or null. Shared memory: R floats.
 extern "C" __global__ void low_rank_add(element* out_NO, element* kept_NR, const element* y_NO,

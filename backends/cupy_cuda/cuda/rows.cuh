@@ -4,20 +4,9 @@
 // step: row_sum and row_log_sum wait for the whole block where a row has more than one warp.
 
 #include "common.cuh"
+#include "exp2.cuh"
 
-#define LOG2_E 1.4426950408889634f
 #define LOWEST -3.402823466e38f
-
-// 2^x; results below 2^-126 are 0.
-__device__ __forceinline__ float exp2_or_zero(float x) {
-#ifdef CUDA_ON_CPU
-  return x < -126.0f ? 0.0f : exp2f(x);
-#else
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-#endif
-}
 
 // exp(a - b), for terms of a sum whose largest is 1. The difference is taken first: of two numbers that
 // are large it is exact, or nearly.

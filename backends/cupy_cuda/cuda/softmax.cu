@@ -1,7 +1,8 @@
-// probs[v] = exp(logits[v] - max) / sum_w exp(logits[w] - max)
-// dlogits[v] = probs[v] (dprobs[v] - sum_w probs[w] dprobs[w])
+// probs[v] = exp(logits[v] - max) / Σ_w exp(logits[w] - max)
+// dlogits[v] = probs[v] (dprobs[v] - Σ_w probs[w] dprobs[w])
 //
-// Padded columns are written with zeros, whatever is read there.
+// A block has a row, or a warp where rows are short (rows.cuh), and goes over it twice. Padded columns
+// are written with zeros, whatever is read there.
 
 #include "rows.cuh"
 

@@ -9,8 +9,9 @@ import subprocess
 import tempfile
 from functools import cache
 from pathlib import Path
+from time import perf_counter
 
-from harness.errors import ResourceError
+from harness.errors import HarnessError, PluginError, ResourceError
 
 FOLDER = Path(__file__).parent
 
@@ -24,12 +25,20 @@ class Pool(ctypes.Structure):
 POOL = Pool()
 
 KERNEL = re.compile(r"__global__\s+void\s+(?:__launch_bounds__\(([^,)]*)[^)]*\)\s*)?(\w+)\s*\(")
+_spent: list[float] = []
 FLAGS = ("-std=c++17", "-O2", "-fPIC", "-shared", "-ffp-contract=off", "-w", "-fno-strict-aliasing")
 
 
-@cache
 def compiled(name, text, defines):
-    """The shared library of a source. Raises ResourceError where there is no compiler."""
+    """The shared library of a source. Raises PluginError, or ResourceError without a compiler."""
+    library = _compiled(name, text, defines)
+    if isinstance(library, HarnessError):  # it is not tried again and again
+        raise library
+    return library
+
+
+@cache
+def _compiled(name, text, defines):
     entries = "".join(
         f"CUDA_ON_CPU_KERNEL({kernel}, {bounds or 1024})\n"
         for bounds, kernel in KERNEL.findall(text)
@@ -39,10 +48,20 @@ def compiled(name, text, defines):
     digest = hashlib.sha256("\0".join([whole, _headers(), *flags]).encode()).hexdigest()
     library = _folder() / f"{name}-{digest[:16]}.so"
     if not library.exists():
-        _compile(name, whole, flags, library)
+        start = perf_counter()
+        try:
+            _compile(name, whole, flags, library)
+        except HarnessError as error:
+            return error
+        _spent.append(perf_counter() - start)
     loaded = ctypes.CDLL(str(library))
     loaded.use_pool(ctypes.byref(POOL))
     return loaded
+
+
+def compile_seconds():
+    """Seconds that this process has spent compiling so far; none for what was kept on disk."""
+    return sum(_spent)
 
 
 @cache
@@ -50,21 +69,32 @@ def _headers():
     return "".join(file.read_text(encoding="utf-8") for file in sorted(FOLDER.glob("*.h")))
 
 
-def _compile(name, text, flags, library):
-    compiler = shutil.which(os.environ.get("CXX", "g++"))
+def found_compiler():
+    """The C++ compiler's path. Raises ResourceError where there is none."""
+    asked = os.environ.get("CXX", "g++")
+    compiler = shutil.which(asked)
     if compiler is None:
         raise ResourceError(
-            "CUDA on the CPU needs a C++ compiler, and there is no g++",
+            f"CUDA on the CPU needs a C++ compiler, and there is no {asked}",
             slug="no-compiler",
             do="install g++ (Debian: apt install g++), or set CXX",
         )
+    return compiler
+
+
+def _compile(name, text, flags, library):
+    compiler = found_compiler()
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         source, made = Path(folder) / f"{name}.cpp", Path(folder) / library.name
         source.write_text(text, encoding="utf-8")
         command = [compiler, *flags, f"-I{FOLDER}", str(source), "-o", str(made)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise RuntimeError(f"{name}.cu does not compile for the CPU:\n{done.stderr}")
+            raise PluginError(
+                f"{name}.cu does not compile for the CPU: {' '.join(flags)}",
+                slug="kernel-not-compiled",
+                reason=done.stderr,
+            )
         made.replace(library)  # whole or not at all: another process may be compiling the same
 
 

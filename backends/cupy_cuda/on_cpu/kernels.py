@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from backends.cupy_cuda._launch import with_headers
+from backends.cupy_cuda._launch import Source
 from backends.cupy_cuda.on_cpu.machine import ORDERS, Array, Cpu
 
 
@@ -13,7 +13,8 @@ class Kernels:
 
     def __init__(self, file):
         file = Path(file)
-        self.name, self.text, self.machine = file.stem, with_headers(file), Cpu()
+        source = Source(file.stem, file=file)
+        self.name, self.text, self.machine = source.name, source.text, Cpu()
 
     def run(self, kernel, grid, block, *arguments, defines=(), shared_bytes=0, order=0):
         """Launch, and wait. Arrays among the arguments are written in place.

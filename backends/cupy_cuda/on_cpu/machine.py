@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from backends.cupy_cuda._gpu_errors import no_kernel
 from backends.cupy_cuda._machine import VARIABLE
-from backends.cupy_cuda.on_cpu.compiler import POOL, compiled
+from backends.cupy_cuda.on_cpu.compiler import POOL, compile_seconds, compiled, found_compiler
 from harness.device import HOST
 from harness.errors import ConfigError
 
@@ -82,11 +83,11 @@ class Cpu:
     shared_bytes = 232448 - 1024  # what a block of an H100 may take
     stream = 0
     cache_bytes = 0
-    compile_seconds = 0.0
     versions = "CUDA on the CPU: kernels run one thread at a time, for tests"
 
     def __init__(self):
         self.order = _asked_order()
+        found_compiler()
         self.copies = self.waits = 0
         self.launches: Counter[str] = Counter()
         self.flush_denormals = False
@@ -135,6 +136,10 @@ class Cpu:
 
         return psutil.virtual_memory().available
 
+    @property
+    def compile_seconds(self):
+        return compile_seconds()
+
     def numpy(self, array):
         """An array's memory as NumPy: what a stand-in for a library computes on."""
         return HOST.view(array.memory, array.offset, array.shape, array.dtype)
@@ -177,7 +182,13 @@ class Cpu:
 
     def function(self, source, name, defines):
         library = compiled(source.name, source.text, tuple(defines))
-        launch, letters = getattr(library, f"launch_{name}"), getattr(library, f"letters_{name}")
+        try:
+            launch, letters = (
+                getattr(library, f"launch_{name}"),
+                getattr(library, f"letters_{name}"),
+            )
+        except AttributeError as error:
+            raise no_kernel(source, name, error) from error
         launch.restype = letters.restype = ctypes.c_char_p
         wanted = letters().decode()
 

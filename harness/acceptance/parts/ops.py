@@ -22,7 +22,7 @@ from harness.trainer import Trainer
 CLOCKED = Path(__file__).parents[1] / "clocked.py"
 SHAPES = (("bf16", 4), ("bf16", 32), ("tf32", 4))
 GOAL_PERCENT = 85.0
-"""Of the measured copy bandwidth: what a kernel that is bound by memory should reach (issue 5)."""
+"""Of the measured copy bandwidth: what a kernel that is bound by memory should reach."""
 
 
 def lanes(asked: Asked) -> list[str]:

@@ -14,7 +14,8 @@ from harness.acceptance.piece import Asked
 from harness.config import model_of, trainer_settings
 from harness.plugins import Backend, all_ops
 from harness.step import EAGER_STEPS
-from harness.trainer import Trainer, TrainingPlan
+from harness.trainer import Trainer
+from harness.training_plan import TrainingPlan
 
 STEPS = 10
 SETTLED = EAGER_STEPS + 2

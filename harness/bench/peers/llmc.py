@@ -22,7 +22,7 @@ import numpy.typing as npt
 from harness.bench.contestant import PATIENCE_S, Contestant, how_it_ended
 from harness.bench.worker import peak_bytes
 from harness.data import write_token_file
-from harness.trainer import TrainerSettings
+from harness.training_plan import TrainerSettings
 
 B, T = 4, 64
 LEARNING_RATE = 1e-4

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from harness.bench.peers.llmc import STEPS, Llmc
 from harness.data import write_token_file
-from harness.trainer import TrainerSettings
+from harness.training_plan import TrainerSettings
 
 SAMPLES = STEPS
 """Batches in the token file; after the last it begins again, in another order."""

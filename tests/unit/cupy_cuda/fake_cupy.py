@@ -228,12 +228,19 @@ class FakeKernel:
         self._launch.restype = letters.restype = ctypes.c_char_p
         self._letters = letters().decode()
         self.max_dynamic_shared_size_bytes = 48 << 10
+        self.shared_size_bytes = 1 << 10  # as if it had some of its own
+        self.kernel = self  # the Function of a RawKernel, which takes a stream
 
-    def __call__(self, grid, block, args, *, shared_mem=0):
+    def __call__(self, grid, block, args, shared_mem=0, stream=None):
         sizes = {"p": 8, "l": 8, "i": 4, "f": 4}
-        values = [np.asarray(value) for value in args]
+        values = [
+            np.uint64(value.data.ptr) if isinstance(value, FakeArray) else value for value in args
+        ]
+        assert all(isinstance(value, np.generic) for value in values), "TypeError: Unsupported type"
+        values = [np.asarray(value) for value in values]
         assert [v.nbytes for v in values] == [sizes[letter] for letter in self._letters]
-        assert shared_mem <= self.max_dynamic_shared_size_bytes, "cudaErrorInvalidValue"
+        most = self.max_dynamic_shared_size_bytes
+        assert shared_mem <= most - self.shared_size_bytes * (most == 48 << 10), "invalid value"
         extents = [(ctypes.c_uint * 3)(*extent) for extent in (grid, block)]
 
         def step():
@@ -241,7 +248,7 @@ class FakeKernel:
             error = self._launch(*extents, shared_mem, pointers, 0)
             assert not error, error
 
-        FakeStream.current.put(step)
+        stream.put(step)
 
 
 class FakeModule:

@@ -25,7 +25,8 @@ def gpu(monkeypatch):
     machine = Cpu()
     for module in (_cudnn, _scratch):
         monkeypatch.setattr(module, "machine", lambda: machine)
-    monkeypatch.setattr(_scratch, "_own", None)
+    monkeypatch.setattr(_cudnn, "planned", lambda: machine)
+    monkeypatch.setattr(_scratch._memory, "_own", None)
     return machine
 
 
@@ -115,7 +116,7 @@ def test_the_installed_frontend_takes_the_graphs_as_they_are_described(build, mo
     for name in ("create_handle", "set_stream", "data_type", "heur_mode", "pygraph"):
         assert hasattr(cudnn, name)
     assert list(inspect.signature(fake.set_stream).parameters) == ["handle", "stream"]
-    monkeypatch.setattr(_cudnn, "_handle", lambda gpu: None)
+    monkeypatch.setattr(_cudnn, "_handle", lambda gpu: 1)  # an address, not looked at
     # Building asks the library itself; what can be had without a GPU is the description.
     monkeypatch.setattr(_cudnn, "_built", lambda cudnn, graph, shape: graph)
 
@@ -126,4 +127,9 @@ def test_the_installed_frontend_takes_the_graphs_as_they_are_described(build, mo
     graph = getattr(_cudnn, build)(Gpu(), *SHAPE)
     for name in ("build", "get_workspace_size", "execute"):
         assert callable(getattr(graph, name))
-    graph.validate()
+    try:
+        graph.validate()
+    except RuntimeError as error:  # before 1.24 it asks the library and the driver
+        if "Unable to find symbol" in str(error) or "CUDA driver" in str(error):
+            pytest.skip(f"described, not validated: {error}")
+        raise

@@ -121,6 +121,20 @@ def test_memory_taken_in_a_capture_is_an_error(gpu):
     assert refused.value.slug == "capture-took-memory"
 
 
+def test_a_capture_of_no_calls_is_one_that_does_nothing(gpu):
+    gpu.capture(())()
+    gpu.synchronize()
+
+
+def test_garbage_is_not_collected_in_a_capture_but_before(gpu):
+    import gc
+
+    found = []
+    gpu.capture([lambda: found.append(gc.isenabled())])
+    assert found == [False]
+    assert gc.isenabled()
+
+
 def test_an_error_in_a_capture_ends_it_and_is_the_error_that_is_seen(gpu):
     def broken():
         raise ValueError("the call's own")
@@ -142,6 +156,22 @@ def test_a_kernel_that_needs_much_shared_memory_is_given_it(gpu):
     x = array(gpu, np.ones(4, np.float32))
     launch((1, 1, 1), (32, 1, 1), (x, x, i64(4)), 100 << 10)
     gpu.synchronize()
+
+
+@pytest.mark.parametrize("count", [4, 4.0, True])
+def test_a_number_without_a_type_of_the_kernels_is_refused(gpu, count):
+    launch = gpu.function(GELU, "gelu_forward", FLOAT)
+    x = array(gpu, np.ones(4, np.float32))
+    with pytest.raises(AssertionError, match="gelu_forward: a number"):
+        launch((1, 1, 1), (32, 1, 1), (x, x, count), 0)
+
+
+def test_what_no_block_of_this_gpu_has_is_an_error_that_says_how_much_there_is(gpu):
+    launch = gpu.function(GELU, "gelu_forward", FLOAT)
+    x = array(gpu, np.ones(4, np.float32))
+    with pytest.raises(ResourceError) as refused:
+        launch((1, 1, 1), (32, 1, 1), (x, x, i64(4)), 232448)  # and the kernel's own memory
+    assert refused.value.slug == "shared-memory-too-small"
 
 
 def test_a_kernel_is_compiled_once_and_kept_on_disk(gpu, tmp_path):

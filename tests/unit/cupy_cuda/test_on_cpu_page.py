@@ -1,4 +1,4 @@
-"""The test that docs/cuda-on-cpu.md shows passes, and fails as it says when a barrier is taken away."""
+"""What docs/cuda-on-cpu.md says: its test, which fails without a barrier, and its errors."""
 
 import re
 import subprocess
@@ -6,6 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from backends.cupy_cuda._machine import VARIABLE
+from backends.cupy_cuda.on_cpu.machine import Cpu
+from harness.conformance.judge import judge
+from harness.errors import ConfigError, ResourceError
+from harness.plugins import all_ops, load
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "cuda-on-cpu.md").read_text(encoding="utf-8")
@@ -28,3 +34,21 @@ def test_the_test_that_the_page_shows_passes_and_fails_without_a_barrier(tmp_pat
     )
     assert done.returncode == code, done.stdout
     assert code == 0 or "depends on the order" in done.stdout or "Mismatch" in done.stdout
+
+
+def test_without_a_compiler_there_is_no_device(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ResourceError) as refused:
+        Cpu()
+    assert refused.value.slug == "no-compiler"
+    assert "there is no no-such-compiler" in str(refused.value)
+
+
+def test_a_misspelt_order_is_an_error_of_a_check_and_not_a_device_that_is_missing(monkeypatch):
+    ops = all_ops()
+    backend = load("cupy", ops)
+    monkeypatch.setenv(VARIABLE, "suffled")
+    monkeypatch.setattr("backends.cupy_cuda.plugin.machine", Cpu)
+    with pytest.raises(ConfigError) as refused:
+        judge(backend, "gelu_forward", ops)
+    assert refused.value.slug == "unknown-thread-order"

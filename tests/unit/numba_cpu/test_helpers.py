@@ -126,7 +126,7 @@ def test_lent_scratch_is_used_and_too_little_of_it_is_refused():
             _scratch.scratch((200,), (3, 5))
     finally:
         _scratch.lend(None)
-    assert not np.may_share_memory(_scratch.scratch((100,)), memory)
+    assert not np.may_share_memory(*_scratch.scratch((100,)), memory)
 
 
 def test_scipys_blas_has_one_thread_and_numpys_keeps_its_own():

@@ -130,17 +130,17 @@ def test_the_commit_is_that_of_our_own_checkout(tmp_path, monkeypatch):
     ours.write_text("")
     monkeypatch.setattr(run_folder, "__file__", str(ours))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert run_folder._commit() is None, "no checkout"
+    assert run_folder.commit() is None, "no checkout"
     git(tmp_path, "init")
     git(tmp_path, "commit", "--allow-empty", "-m", "theirs")
-    assert run_folder._commit() is None, "somebody else's checkout"
+    assert run_folder.commit() is None, "somebody else's checkout"
     git(tmp_path, "add", "run_folder.py")
     git(tmp_path, "commit", "-m", "ours")
-    assert re.fullmatch("[0-9a-f]{40}", run_folder._commit())
+    assert re.fullmatch("[0-9a-f]{40}", run_folder.commit())
     ours.write_text("changed")
-    assert re.fullmatch(r"[0-9a-f]{40}\+", run_folder._commit())
+    assert re.fullmatch(r"[0-9a-f]{40}\+", run_folder.commit())
     monkeypatch.setenv("PATH", "")
-    assert run_folder._commit() is None, "no git"
+    assert run_folder.commit() is None, "no git"
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):

@@ -1,0 +1,57 @@
+"""What a record says before its first part: of what machine it is, and of what sources."""
+
+import platform
+from datetime import datetime
+from importlib import metadata
+from typing import Any
+
+from harness import __version__
+from harness.acceptance import driver, record
+from harness.acceptance.lanes import ROOT
+from harness.acceptance.piece import Asked
+from harness.bench.machine import cpu_model
+from harness.libraries.threads import cores_allowed
+from harness.run_folder import commit
+
+PACKAGES = (
+    "numpy", "ml_dtypes", "numba", "numba-cuda", "cupy-cuda12x", "cupy-cuda13x", "nvmath-python",
+    "nvidia-cudnn-frontend", "nvidia-cudnn-cu12", "nvidia-cudnn-cu13", "nvidia-cublas-cu12",
+    "nvidia-cublas", "torch", "triton",
+)  # fmt: skip
+
+
+def head_of(
+    asked: Asked, absent: dict[str, str], gpu: driver.Gpu | None, on: str, when: datetime
+) -> dict[str, Any]:
+    """A record before its first part."""
+    return {
+        "format": record.FORMAT,
+        "date": when.date().isoformat(),
+        "begun": when.isoformat(timespec="seconds"),
+        "device": gpu.slug if gpu else "cuda-on-the-cpu",
+        "on": on,
+        "machine": {
+            **(gpu.record() if gpu else {"name": record.ON_CPU}),
+            "cpu": cpu_model(),
+            "cores": cores_allowed(),
+            "system": f"{platform.system()} {platform.machine()}",
+            "python": platform.python_version(),
+            "libraries": {name: found for name in PACKAGES if (found := _version(name))},
+        },
+        "harness": __version__,
+        "commit": commit(*record.SOURCES),
+        "sources": record.sources_digest(ROOT),
+        "asked": asked.record(),
+        "absent": absent,
+        "seconds": 0.0,
+        "budget_s": 0.0,
+        "goals": [],
+        "parts": {},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
