@@ -1,6 +1,6 @@
 """Does the suite notice a CUDA kernel that is broken in one place?
 
-    python -m experiments.cuda_mutants [--sample N] [--seed S] [--source layernorm] [--minutes M] [--write]
+    python -m experiments.cuda_mutants [--sample N] [--seed S] [--source NAME] [--minutes M] [--write]
     python -m experiments.cuda_mutants --again [--write]
 
 Needs g++ and no GPU. --write: results.json, and the table in README.md. --again judges what survived in
@@ -117,7 +117,9 @@ def again(result: dict[str, Any], texts: dict[str, str]) -> dict[str, Any]:
         if mutant["how"] != "survived" or key_of(mutant) in explained():
             continue
         lines = mutant["before"], mutant["after"]
-        same = [m for m in mutations_of(file, texts[file]) if m.shown(texts[file]) == lines]
+        place = int(mutant["place"].partition(":")[2])
+        found = (m for m in mutations_of(file, texts[file]) if m.line == place)
+        same = [m for m in found if m.shown(texts[file]) == lines]
         if not same:
             print(f"{mutant['place']}: the kernel has changed since")
             continue
