@@ -26,7 +26,10 @@ POOL = Pool()
 
 KERNEL = re.compile(r"__global__\s+void\s+(?:__launch_bounds__\(([^,)]*)[^)]*\)\s*)?(\w+)\s*\(")
 _spent: list[float] = []
-FLAGS = ("-std=c++17", "-O2", "-fPIC", "-shared", "-ffp-contract=off", "-w", "-fno-strict-aliasing")
+FLAGS = ("-std=c++17", "-O2", "-fPIC", "-ffp-contract=off", "-w", "-fno-strict-aliasing")
+BOUNDS = ("-fsanitize=bounds-strict", "-fno-sanitize-recover=bounds-strict")
+"""Check every index into an array of known size. Strict: also of one that ends a struct, as a Pack does."""
+CLANG_BOUNDS = ("-fsanitize=bounds", "-fno-sanitize-recover=bounds")  # strict as it is
 
 
 def compiled(name, text, defines):
@@ -87,14 +90,19 @@ def _compile(name, text, flags, library):
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         source, made = Path(folder) / f"{name}.cpp", Path(folder) / library.name
         source.write_text(text, encoding="utf-8")
-        command = [compiler, *flags, f"-I{FOLDER}", str(source), "-o", str(made)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise PluginError(
-                f"{name}.cu does not compile for the CPU: {' '.join(flags)}",
-                slug="kernel-not-compiled",
-                reason=done.stderr,
-            )
+        object_file = source.with_suffix(".o")
+        checked = CLANG_BOUNDS if "clang" in Path(compiler).name else BOUNDS
+        compiling = [*flags, *checked, f"-I{FOLDER}", "-c", str(source), "-o", str(object_file)]
+        # Linked apart, without the sanitizer's own library: bounds.h takes its place.
+        for arguments in (compiling, ["-shared", str(object_file), "-o", str(made)]):
+            command = [compiler, *arguments]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise PluginError(
+                    f"{name}.cu does not compile for the CPU: {' '.join(flags)}",
+                    slug="kernel-not-compiled",
+                    reason=done.stderr,
+                )
         made.replace(library)  # whole or not at all: another process may be compiling the same
 
 

@@ -23,6 +23,7 @@
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
 
+#include "bounds.h"
 #include "warp.h"
 
 struct alignas(8) float2 { float x, y; };

@@ -178,3 +178,12 @@ def test_a_block_beyond_the_launch_bounds_is_an_error(races):
     races.run("bounded", 1, N // 2, np.zeros(1, np.float32))
     with pytest.raises(RuntimeError, match="bounded: a block beyond N / 2 threads"):
         races.run("bounded", 1, N // 2 + 32, np.zeros(1, np.float32))
+
+
+@pytest.mark.parametrize("kernel", ["local_array", "shared_array", "pack_of_numbers"])
+def test_an_index_beyond_an_array_is_an_error_that_says_where(races, kernel):
+    out = np.zeros(1, np.float32)
+    races.run(kernel, 1, 8, out, i32(4))
+    assert out[0] == 3
+    with pytest.raises(RuntimeError, match=r"races\.cu:\d+: index 4 is beyond the array"):
+        races.run(kernel, 1, 8, out, i32(5))

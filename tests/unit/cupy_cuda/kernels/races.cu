@@ -177,3 +177,24 @@ extern "C" __global__ void trapped(float* out_1) {
 }
 
 extern "C" __global__ void __launch_bounds__(N / 2, 1) bounded(float* out_1) { out_1[0] = 1.0f; }
+
+// Arrays whose size the compiler knows: one of a thread, one of the block, and one that ends a struct.
+
+extern "C" __global__ void local_array(float* out, int n) {
+  float x[4];
+  for (int k = 0; k < n; k++) x[k] = k;
+  out[0] = x[3];
+}
+
+extern "C" __global__ void shared_array(float* out, int n) {
+  __shared__ float room[4];
+  if (threadIdx.x < n) room[threadIdx.x] = threadIdx.x;
+  __syncthreads();
+  out[0] = room[3];
+}
+
+extern "C" __global__ void pack_of_numbers(float* out, int n) {
+  Pack<float> pack;
+  for (int k = 0; k < n; k++) pack.part[k] = k;
+  out[0] = pack.part[3];
+}
