@@ -28,7 +28,7 @@ KERNEL = re.compile(r"__global__\s+void\s+(?:__launch_bounds__\(([^,)]*)[^)]*\)\
 _spent: list[float] = []
 FLAGS = ("-std=c++17", "-O2", "-fPIC", "-ffp-contract=off", "-w", "-fno-strict-aliasing")
 BOUNDS = ("-fsanitize=bounds-strict", "-fno-sanitize-recover=bounds-strict")
-"""Check every index into an array of known size. Strict: also of one that ends a struct, as a Pack does."""
+"""Check every index into an array of known size; strict: also of one that ends a struct."""
 CLANG_BOUNDS = ("-fsanitize=bounds", "-fno-sanitize-recover=bounds")  # strict as it is
 
 
