@@ -1,7 +1,12 @@
-"""Where there is no GPU, the kernels of `cupy` run on the CPU in its place (docs/gpu.md)."""
+"""Where there is no GPU, the kernels of `cupy` run on the CPU in its place (docs/gpu.md).
+
+And Ctrl-C means something: a shell starts a job in the background with SIGINT ignored, and the commands
+that tests interrupt would inherit that.
+"""
 
 import ctypes
 import os
+import signal
 
 
 def gpu_there() -> bool:
@@ -19,3 +24,6 @@ def gpu_there() -> bool:
 
 if "HARNESS_CUDA_ON_CPU" not in os.environ and not gpu_there():
     os.environ["HARNESS_CUDA_ON_CPU"] = "1"
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -365,7 +365,8 @@ def test_help_lists_every_key_with_its_meaning(asked):
     sections = ("ops", "precision_of")
     keys = {key for key in known_keys(GENERATE) if not key.startswith(sections)}
     assert found.code == 0 and found.err == ""
-    assert [key for key in keys if f"\n  {key}: " not in found.out] == []
+    indented = {key: "  " * (1 + key.count(".")) + key.rpartition(".")[2] for key in keys}
+    assert [key for key, line in indented.items() if f"\n{line}: " not in found.out] == []
     assert asked("--version").out == f"harness {__version__}\n"
 
 
