@@ -17,7 +17,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -45,6 +45,7 @@ class Backend:
 
     functions: hook name -> plain function. source: `distribution version`, or a file and its sha256.
     capturable: its ops only launch on the device's stream, so a captured step may hold them.
+    slow: why a call takes long here whatever it computes (a simulator); judged on a shorter list then.
     options: the backend's own settings -> the values each may have, the default first.
     variants: (hook, precision) -> the function that computes it there, where that is another one than
         for the other precisions: float32 arrays look the same under fp32 and tf32.
@@ -58,6 +59,7 @@ class Backend:
     source: str
     module: Any = field(repr=False, default=None)
     capturable: bool = False
+    slow: str = ""
     options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     variants: Mapping[tuple[str, str], Callable[..., Any]] = field(default_factory=dict)
 
@@ -85,18 +87,15 @@ class Backend:
             return self.functions["adapt"](buffer)
         if self.device == "host":
             return device.HOST_ARRAYS[self.arrays](buffer)
-        return buffer
+        return self._owner.adapt(buffer) if self._owner else buffer
 
     def open_device(self) -> Device:
         """The device that this backend's buffers live on."""
         if self.device == "host":
             return device.HOST
+        if self._owner:
+            return self._owner.open_device()
         missing = [hook for hook in device.REQUIRED if hook not in self.functions]
-        if len(missing) == len(device.REQUIRED) and self.arrays in set(installed()) - {self.name}:
-            # A file with one kernel, `device = "cuda"` and `arrays = "cupy"`: cupy owns the memory.
-            owner = load(self.arrays, all_ops())
-            if owner.device == self.device:
-                return owner.open_device()
         if missing:
             raise PluginError(
                 f"backend '{self.name}' is on the device '{self.device}' and does not implement "
@@ -107,6 +106,31 @@ class Backend:
         hooks = {hook: self.functions[hook] for hook in device.HOOKS if hook in self.functions}
         opened: Any = SimpleNamespace(name=self.device, **hooks)
         return opened
+
+    @cached_property
+    def _owner(self) -> "Backend | None":
+        """The backend that owns the memory of one which has an op and no device hooks at all.
+
+        A file with a kernel, `device = "cuda"` and `arrays = "numba"`, runs on numba_cuda's device: the
+        installed backend that states the same two.
+        """
+        if self.device == "host" or any(hook in self.functions for hook in device.REQUIRED):
+            return None
+        # These first: the others need not be imported then.
+        likely = (f"{self.arrays}_{self.device}", self.arrays)
+        there = installed()
+        for name in dict.fromkeys((*likely, *sorted(there))):
+            if name not in there or name == self.name:
+                continue
+            try:
+                owner = load(name, all_ops())
+            except PluginError:
+                if name in likely:
+                    raise
+                continue  # a broken neighbour is not the subject
+            if (owner.device, owner.arrays) == (self.device, self.arrays) and not owner._owner:
+                return owner
+        return None
 
     def call(self, hook: str, *arguments: Any) -> None:
         """Run one half-op on NumPy arrays, wherever the backend computes. For tests and checks.
@@ -345,6 +369,7 @@ def check(module: ModuleType, name: str, source: str, ops: OpTable) -> Backend:
         source,
         module,
         capturable=bool(getattr(module, "capturable", False)),
+        slow=str(getattr(module, "slow", "")),
         options=getattr(module, "options", {}),
         variants=_variants(module, name, source, ops),
     )

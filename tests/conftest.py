@@ -1,4 +1,4 @@
-"""Where there is no GPU, the kernels of `cupy` run on the CPU in its place (docs/gpu.md).
+"""Where there is no GPU, the kernels of `cupy` and `numba_cuda` run on the CPU (docs/gpu.md).
 
 And Ctrl-C means something: a shell starts a job in the background with SIGINT ignored, and the commands
 that tests interrupt would inherit that.
@@ -22,8 +22,9 @@ def gpu_there() -> bool:
     )
 
 
-if "HARNESS_CUDA_ON_CPU" not in os.environ and not gpu_there():
-    os.environ["HARNESS_CUDA_ON_CPU"] = "1"
+if not gpu_there():
+    os.environ.setdefault("HARNESS_CUDA_ON_CPU", "1")
+    os.environ.setdefault("NUMBA_ENABLE_CUDASIM", "1")  # read as numba is imported
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from harness.conformance.cases import Case, cases_of, drawn_case, is_wide, real_case
+from harness.conformance.cover import covering
 from harness.conformance.delegation import borrowed, foreign, functions_of_others, loaded_modules
 from harness.conformance.explain import explain
 from harness.conformance.laws import Failure, Judged, Outcome, try_case
@@ -21,8 +22,8 @@ from harness.errors import ConfigError, HarnessError
 from harness.plugins import Backend, installed, load
 
 EFFORTS: dict[str, dict[str, Any]] = {
-    "quick": {"seeds": (0,), "drawn": 0, "real": False},
-    "full": {"seeds": tuple(range(8)), "drawn": 200, "real": True},
+    "quick": {"seeds": (0,), "drawn": 0, "real": False, "short": True},
+    "full": {"seeds": tuple(range(8)), "drawn": 200, "real": True, "short": False},
 }
 STATUSES = ("passed", "failed", "xfail", "unsupported", "not run")
 
@@ -213,17 +214,21 @@ def _cases(
         found += [drawn_case(op, hook, precision, choose) for _ in range(chosen["drawn"])]
     real = real_case(op, hook, precision) if chosen["real"] else None
     found += [real] if real else []
-    kept = [case for case in found if not excuse(backend, op, case)]
-    reasons = [(case.id, excuse(backend, op, case)) for case in found]
-    verdict.excused += [(case_id, reason) for case_id, reason in reasons if reason]
-    return kept
+    reasons = {case: excuse(backend, op, case) for case in found}
+    if backend.slow and chosen["short"]:
+        short = set(covering(op, found))
+        reasons |= dict.fromkeys((case for case in found if case not in short), backend.slow)
+    verdict.excused += [(case.id, reason) for case, reason in reasons.items() if reason]
+    return [case for case, reason in reasons.items() if not reason]
 
 
 def excuse(backend: Backend, op: Any, case: Case) -> str:
     """Why a backend need not run a case; empty if it must."""
-    if backend.arrays == "memoryview" and is_wide(op, case):
+    if not is_wide(op, case):
+        return ""
+    if backend.arrays == "memoryview":
         return "plain loops: minutes at this size"
-    return ""
+    return backend.slow
 
 
 def _late_imports(case: Case, backend: Backend, before: frozenset[str]) -> list[Failure]:

@@ -1,0 +1,57 @@
+"""The short list of a slow backend meets what the whole list meets, and refuses what it refuses."""
+
+import pytest
+
+from harness.conformance.cases import cases_of, is_wide
+from harness.conformance.cover import covering, met
+from harness.conformance.judge import judge_function
+from harness.plugins import all_ops
+from tests.conformance.wrong import all_wrong
+
+OPS = all_ops()
+# Every fourth, and those that shorter lists let through as this one was made.
+LET_THROUGH_ONCE = ("flushes_to_zero", "by_the_square", "fmin", "guard", "infinity", "32_bits")
+KERNELS = [
+    kernel
+    for number, kernel in enumerate(all_wrong())
+    if number % 4 == 0 or any(part in kernel.name for part in LET_THROUGH_ONCE)
+]
+
+
+@pytest.mark.parametrize("hook", OPS.hooks)
+def test_a_short_list_meets_what_the_whole_one_meets_without_the_wide_cases(hook):
+    op = OPS.op_of(hook)
+    whole = [case for case in cases_of(op, hook, "fp32") if not is_wide(op, case)]
+    short = covering(op, whole)
+    assert set(short) <= set(whole)
+
+    def everything(cases):
+        return set().union(*(met(op, case) for case in cases))
+
+    assert everything(short) == everything(whole)
+
+
+def test_short_lists_are_half_as_long_as_the_whole_ones():
+    whole = short = 0
+    for hook in OPS.hooks:
+        cases = cases_of(OPS.op_of(hook), hook, "fp32")
+        whole += len(cases)
+        short += len(covering(OPS.op_of(hook), cases))
+    assert short < whole / 2
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
+def test_a_wrong_kernel_is_refused_on_a_short_list_too(kernel):
+    if kernel.law == "memory":
+        pytest.skip("that a call takes no memory shows on wide cases of the host alone")
+    op = OPS.op_of(kernel.hook)
+    verdict = judge_function(
+        kernel.function,
+        kernel.hook,
+        OPS,
+        precision=kernel.precision,
+        waive=kernel.waived,
+        cases=covering(op, cases_of(op, kernel.hook, kernel.precision)),
+        stop_after=1,
+    )
+    assert not verdict.passed, kernel.bug
