@@ -128,9 +128,15 @@ class Backend:
                 if name in likely:
                     raise
                 continue  # a broken neighbour is not the subject
-            if (owner.device, owner.arrays) == (self.device, self.arrays) and not owner._owner:
+            complete = all(hook in owner for hook in device.REQUIRED)
+            if complete and (owner.device, owner.arrays) == (self.device, self.arrays):
                 return owner
         return None
+
+    @property
+    def slowness(self) -> str:
+        """Why calls take long here, by its own word or that of the backend whose device it is on."""
+        return self.slow or (self._owner.slow if self._owner else "")
 
     def call(self, hook: str, *arguments: Any) -> None:
         """Run one half-op on NumPy arrays, wherever the backend computes. For tests and checks.

@@ -47,8 +47,8 @@ def lends(backend: Backend) -> bool:
 
 
 def lending(call: Callable[[], None], backend: Backend, memory: Any) -> Callable[[], None]:
-    """A bound call that has this memory lent to it, and to no other."""
-    lend = backend.functions["lend_scratch"]
+    """A bound call that has this memory lent to it, and to no other. memory: of the home device."""
+    lend, memory = backend.functions["lend_scratch"], backend.adapt(memory)
 
     def lent() -> None:
         lend(memory)

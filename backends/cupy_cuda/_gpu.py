@@ -11,10 +11,15 @@ from contextlib import suppress
 from functools import cached_property
 from time import perf_counter
 
+import ml_dtypes
 import numpy as np
 
 from backends.cupy_cuda import _gpu_errors
 from backends.cupy_cuda._cubin import cubin
+from backends.cupy_cuda._machine import VARIABLE
+from harness.stream import Stream, shared
+
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 PINNED_BYTES = 4 << 20
 """A copy to the device of at most this many bytes goes through pinned memory; a larger one waits."""
@@ -30,7 +35,14 @@ TO_DEVICE, TO_HOST = 1, 2  # of cudaMemcpyKind
 
 def open_gpu():
     """The first GPU that this process sees. Raises ResourceError or PluginError that says what lacks."""
-    return Gpu(_gpu_errors.checked_cupy())
+    cupy = _gpu_errors.checked_cupy()
+    return Gpu(cupy, shared("cuda", "cupy", VARIABLE, Stream, lambda: new_stream(cupy)))
+
+
+def new_stream(cupy):
+    """A stream that does not wait for the device's default one."""
+    made = cupy.cuda.Stream(non_blocking=True)
+    return Stream(made.ptr, made)
 
 
 class Slot:
@@ -55,7 +67,7 @@ class Slot:
 class Gpu:
     """The machine. `copies` and `waits` count what the host did, as on the CPU."""
 
-    def __init__(self, cupy):
+    def __init__(self, cupy, stream=None):
         self._cupy, self._runtime = cupy, cupy.cuda.runtime
         self.device = cupy.cuda.Device()
         properties = self._runtime.getDeviceProperties(self.device.id)
@@ -67,13 +79,13 @@ class Gpu:
         self.copies = self.waits = 0
         self.compile_seconds = 0.0
         self._pool = cupy.get_default_memory_pool()
-        self._stream = cupy.cuda.Stream(non_blocking=True)
+        self._shared = stream or new_stream(cupy)
+        self._stream = cupy.cuda.Stream.from_external(self._shared)
         self._stream.use()
         self._thread = threading.get_ident()
         self._modules, self._functions = {}, {}
         self._outgoing = deque(Slot(cupy) for _ in range(SLOTS))
         self._incoming = []  # slots that no read holds
-        self._capturing = False
 
     @property
     def stream(self):
@@ -82,7 +94,7 @@ class Gpu:
     # -- memory -------------------------------------------------------------------------------
 
     def empty(self, nbytes):
-        if self._capturing:
+        if self._shared.capturing:
             raise _gpu_errors.memory_in_capture(nbytes)
         try:
             return self._cupy.cuda.alloc(max(1, nbytes))
@@ -90,8 +102,20 @@ class Gpu:
             raise _gpu_errors.out_of_memory(self, nbytes) from error
 
     def view(self, memory, offset, shape, dtype):
-        pointer = memory.data if isinstance(memory, self._cupy.ndarray) else memory
-        return self._cupy.ndarray(tuple(shape), np.dtype(dtype), memptr=pointer + offset)
+        if hasattr(memory, "shape"):  # and not memory as `empty` gives it
+            memory = self.adapt(memory).data
+        return self._cupy.ndarray(tuple(shape), np.dtype(dtype), memptr=memory + offset)
+
+    def adapt(self, buffer):
+        """An array of Numba's, or of whoever says where it lies, as CuPy's; uint16 is bfloat16."""
+        if isinstance(buffer, self._cupy.ndarray):
+            return buffer
+        address, _ = buffer.__cuda_array_interface__["data"]
+        dtype = BFLOAT16 if buffer.dtype == np.uint16 else np.dtype(buffer.dtype)
+        nbytes = buffer.size * dtype.itemsize
+        memory = self._cupy.cuda.UnownedMemory(address, nbytes, buffer, self.device.id)
+        pointer = self._cupy.cuda.MemoryPointer(memory, 0)
+        return self._cupy.ndarray(tuple(buffer.shape), dtype, memptr=pointer)
 
     def from_host(self, buffer, array):
         array = np.ascontiguousarray(array)
@@ -175,7 +199,7 @@ class Gpu:
     def _captured(self, calls):
         before = self._pool.total_bytes(), self._pool.used_bytes()
         self._stream.begin_capture()
-        self._capturing = True
+        self._shared.capturing = True
         try:
             for call in calls:
                 call()
@@ -184,7 +208,7 @@ class Gpu:
                 self._stream.end_capture()
             raise
         finally:
-            self._capturing = False
+            self._shared.capturing = False
         graph = self._stream.end_capture()
         after = self._pool.total_bytes(), self._pool.used_bytes()
         if after != before:

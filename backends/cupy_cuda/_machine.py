@@ -4,8 +4,8 @@ A machine has memory, one stream, kernels and libraries. The two of them, `_gpu.
 `on_cpu.machine.Cpu`, have these members, and the ops use nothing else:
 
     name, capability (major, minor), multiprocessors, shared_bytes      what it is
-    empty, view, from_host, to_host, begin_read, zero, synchronize,     the device hooks, as in
-    capture, free_bytes                                                 harness/device.py
+    empty, view, adapt, from_host, to_host, begin_read, zero,           the device hooks, as in
+    synchronize, capture, free_bytes                                    harness/device.py
     function(source, name, defines) -> launch(grid, block, arguments, shared_bytes)
     library(name)      `cublaslt`, `cublas`, `cudnn`: a module with the library's own functions
     call(function)     run host code that belongs on the stream: a library's call
@@ -19,6 +19,7 @@ from functools import cache
 from importlib import import_module
 
 from harness.errors import PluginError, ResourceError
+from harness.stream import Recorder, shared
 
 VARIABLE = "HARNESS_CUDA_ON_CPU"
 
@@ -29,7 +30,7 @@ def machine():
     if on_cpu():
         from backends.cupy_cuda.on_cpu.machine import Cpu
 
-        return Cpu()
+        return Cpu(shared("cuda", "cupy", VARIABLE, Recorder, Recorder))
     from backends.cupy_cuda._gpu import open_gpu
 
     return open_gpu()

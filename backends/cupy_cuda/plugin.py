@@ -95,6 +95,11 @@ def view(memory, offset, shape, dtype):
 
 
 @hookimpl
+def adapt(buffer):
+    return machine().adapt(buffer)
+
+
+@hookimpl
 def from_host(buffer, array):
     machine().from_host(buffer, array)
 

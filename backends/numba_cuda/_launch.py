@@ -9,7 +9,7 @@ kernel as it is compiled: `if bias_O is not None` costs nothing.
 
 import numpy as np
 
-from backends.numba_cuda._machine import machine
+from backends.numba_cuda._machine import machine, planned
 
 THREADS = 256
 """Of a block, where nothing says otherwise."""
@@ -31,7 +31,7 @@ def _argument(value):
 
 def blocks_for(count, threads=THREADS):
     """Blocks of a kernel whose threads go on at a stride of the grid, for this many pieces of work."""
-    most = machine().multiprocessors * BLOCKS_PER_MULTIPROCESSOR
+    most = planned().multiprocessors * BLOCKS_PER_MULTIPROCESSOR
     return max(1, min(most, -(-count // threads)))
 
 

@@ -194,7 +194,8 @@ def _gpu() -> driver.Gpu:
         effect="nothing was judged, and nothing was recorded",
         do="run it on a machine with an NVIDIA GPU"
         + (f", without {on_cpu}" if on_cpu else "")
-        + "\nwhat a CPU can show: HARNESS_CUDA_ON_CPU=1 harness check cupy",
+        + "\nwhat a CPU can show: HARNESS_CUDA_ON_CPU=1 harness check cupy"
+        + "\n                     NUMBA_ENABLE_CUDASIM=1 harness check numba_cuda",
     )
 
 

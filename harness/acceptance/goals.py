@@ -16,6 +16,9 @@ PROMISED = {"bf16": 989e12, "tf32": 494.5e12, "fp32": 66.9e12}
 """FLOP/s of dense products that an H100 SXM and an H200 promise (NVIDIA's data sheets). Of another card
 the shares say nothing, except that of the measured rate."""
 
+GOAL_PERCENT = {"cupy": 85.0, "numba_cuda": 60.0}
+"""Of the measured copy bandwidth: what a kernel that is bound by memory should reach, by backend."""
+
 VOCABULARY_MULTIPLE = 128
 
 Lanes = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -74,7 +77,7 @@ def goals(parts: Mapping[str, Lanes], device: str) -> list[Goal]:
         ),
         *_rate(step, device),
         _captured(parts.get("capture", {})),
-        _memory_bound(parts.get("ops", {})),
+        *(_memory_bound(parts.get("ops", {}), name) for name in GOAL_PERCENT),
     ]
 
 
@@ -120,14 +123,16 @@ def _captured(capture: Lanes) -> Goal:
     return Goal("captured step at B=4, times as fast", 1.5, *max(found, default=(None, "")))
 
 
-def _memory_bound(ops: Lanes) -> Goal:
-    """The slowest kernel that memory bounds, at B=32, where no cache helps."""
+def _memory_bound(ops: Lanes, name: str) -> Goal:
+    """A backend's slowest kernel that memory bounds, where no cache helps."""
     found = [
         (call["copy_percent"] / 100, f"{call['hook']}, {lane}")
         for lane, results in ops.items()
+        if lane.split()[0] == name
         for r in results.values()
         for call in r.get("calls", ())
         if call["bound"] == "memory" and not call["in_cache"]
     ]
     slowest: tuple[float | None, str] = min(found, default=(None, ""))
-    return Goal("the slowest memory-bound kernel, of copy bandwidth", 0.85, *slowest)
+    what = f"{name}'s slowest memory-bound kernel, of copy bandwidth"
+    return Goal(what, GOAL_PERCENT[name] / 100, *slowest)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from harness.acceptance.driver import CPU_VARIABLES
 from harness.acceptance.lane import SETUP
 from harness.acceptance.piece import Asked, Part
 
@@ -104,7 +105,7 @@ def environment_of(rehearsal: bool) -> dict[str, str]:
     places = [str(ROOT), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, places))
     if rehearsal:
-        environment["HARNESS_CUDA_ON_CPU"] = "1"
+        environment |= dict.fromkeys(CPU_VARIABLES, "1")
     return environment
 
 

@@ -75,5 +75,27 @@ def device_peaks(backend: Backend, precision: str = "fp32") -> DevicePeaks | Non
     return DevicePeaks(backend.name, backend.device, precision, rates, cache_bytes)
 
 
+def best_of(found: Mapping[str, DevicePeaks]) -> dict[str, DevicePeaks]:
+    """Backend -> rates, where several measured one device: each then has the best that any reached.
+
+    One that multiplies by kernels of its own would else be held against those alone.
+    """
+    best: dict[str, DevicePeaks] = {}
+    for name, peaks in found.items():
+        same = [other for other in found.values() if other.device == peaks.device]
+        rates = {
+            key: max(other.rates[key] for other in same if key in other.rates)
+            for other in same
+            for key in other.rates
+        }
+        backends = "+".join(sorted({other.backend for other in same}))
+        cache_bytes = max(
+            (p.cache_bytes for p in same if p.cache_bytes != UNKNOWN_CACHE_BYTES),
+            default=UNKNOWN_CACHE_BYTES,
+        )
+        best[name] = DevicePeaks(backends, peaks.device, peaks.precision, rates, cache_bytes)
+    return best
+
+
 def as_record(peaks: DevicePeaks) -> dict[str, Any]:
     return {"format": FORMAT, **asdict(peaks)}

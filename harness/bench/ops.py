@@ -11,7 +11,7 @@ from pathlib import Path
 import threadpoolctl  # type: ignore[import-untyped]
 
 from harness.bench.cases import EXCUSED, Bound, Case, Shape, make_case, matrix
-from harness.bench.device_peaks import AnyPeaks, DevicePeaks, device_peaks
+from harness.bench.device_peaks import AnyPeaks, DevicePeaks, best_of, device_peaks
 from harness.bench.machine import load_average
 from harness.bench.peaks import peaks as measured_peaks
 from harness.bench.report import Row, as_json, as_markdown, as_text, duration, shown, write
@@ -85,14 +85,14 @@ def run_bench_ops(
 
 
 def devices_of(backends: Mapping[str, Backend | str], precision: str) -> dict[str, DevicePeaks]:
-    """Backend -> what its device reaches, for those that say it."""
+    """Backend -> what its device reaches, by the best of those that say it."""
     found = {}
     for name, backend in backends.items():
         if isinstance(backend, Backend) and not _closed(backend):
             peaks = device_peaks(backend, precision)
             if peaks is not None:
                 found[name] = peaks
-    return found
+    return best_of(found)
 
 
 def _peaks_of_host(

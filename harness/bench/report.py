@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.acceptance.driver import computed_on_cpu
 from harness.bench import device_peaks
 from harness.bench.device_peaks import AnyPeaks, DevicePeaks
 from harness.bench.peaks import as_record
@@ -132,8 +133,17 @@ def _aligned(line: tuple[str, ...], widths: list[int]) -> str:
 
 def _heading(peaks: AnyPeaks, devices: Mapping[str, DevicePeaks] | None) -> list[str]:
     """What per cent are of: the host's peaks, then each device's."""
-    others = [] if devices is None else [str(p) for p in devices.values() if p is not peaks]
-    return [*str(peaks).splitlines(), *others]
+    known = str(peaks).splitlines()
+    others = [
+        line for line in dict.fromkeys(map(str, (devices or {}).values())) if line not in known
+    ]
+    return [*known, *others, *_on_cpu(devices)]
+
+
+def _on_cpu(devices: Mapping[str, DevicePeaks] | None) -> list[str]:
+    """Where a GPU's kernels ran on the CPU in its place: that their times are of no GPU."""
+    setting = computed_on_cpu() if devices else ""
+    return [f"{setting}: kernels ran on the CPU; their times are of no GPU"] if setting else []
 
 
 def as_markdown(
@@ -196,10 +206,12 @@ def as_json(
 ) -> dict[str, Any]:
     """Everything, for machines."""
     of_devices = {name: peaks_record(found) for name, found in (devices or {}).items()}
+    on_cpu = _on_cpu(devices)
     return {
         "format": FORMAT,
         "peaks": peaks_record(peaks),
         **({"devices": of_devices} if of_devices else {}),
+        **({"on_cpu": on_cpu[0]} if on_cpu else {}),
         "counts": dict(Counter(row.status for row in rows)),
         "rows": [row.record() for row in rows],
     }

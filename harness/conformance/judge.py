@@ -215,9 +215,9 @@ def _cases(
     real = real_case(op, hook, precision) if chosen["real"] else None
     found += [real] if real else []
     reasons = {case: excuse(backend, op, case) for case in found}
-    if backend.slow and chosen["short"]:
+    if backend.slowness and chosen["short"]:
         short = set(covering(op, found))
-        reasons |= dict.fromkeys((case for case in found if case not in short), backend.slow)
+        reasons |= dict.fromkeys((case for case in found if case not in short), backend.slowness)
     verdict.excused += [(case.id, reason) for case, reason in reasons.items() if reason]
     return [case for case, reason in reasons.items() if not reason]
 
@@ -228,7 +228,7 @@ def excuse(backend: Backend, op: Any, case: Case) -> str:
         return ""
     if backend.arrays == "memoryview":
         return "plain loops: minutes at this size"
-    return backend.slow
+    return backend.slowness
 
 
 def _late_imports(case: Case, backend: Backend, before: frozenset[str]) -> list[Failure]:

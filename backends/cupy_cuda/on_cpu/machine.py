@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from backends.cupy_cuda._gpu_errors import no_kernel
@@ -22,12 +23,14 @@ from backends.cupy_cuda._machine import VARIABLE
 from backends.cupy_cuda.on_cpu.compiler import POOL, compile_seconds, compiled, found_compiler
 from harness.device import HOST
 from harness.errors import ConfigError
+from harness.stream import Recorder
 
 LETTERS = {np.int32: "i", np.int64: "l", np.float32: "f"}
 SIZES = {"i": ctypes.c_int32, "l": ctypes.c_int64, "f": ctypes.c_float}
 ORDERS = (0, 1, 2, 3)
 """Of blocks and threads: first to last, last to first, and shuffled with this number as the seed."""
 NAMED_ORDERS = {"1": 0, "reversed": 1, "shuffled": 2}
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 FAKES = {"cublaslt": "cublaslt", "cublas": "cublas", "cudnn": "cudnn"}
 
 
@@ -85,40 +88,49 @@ class Cpu:
     cache_bytes = 0
     versions = "CUDA on the CPU: kernels run one thread at a time, for tests"
 
-    def __init__(self):
+    def __init__(self, stream=None):
         self.order = _asked_order()
         found_compiler()
         self.copies = self.waits = 0
         self.launches: Counter[str] = Counter()
         self.flush_denormals = False
-        self._recording = None
+        self._stream = stream or Recorder()
 
     # -- memory -------------------------------------------------------------------------------
 
     def empty(self, nbytes):
-        self._not_in_a_capture("memory is taken")
+        self._stream.refuse_in_a_capture("memory is taken")
         memory = HOST.empty(nbytes)
         memory.fill(0xFF)  # NaN: what is read before it is written
         return memory
 
     def view(self, memory, offset, shape, dtype):
-        if isinstance(memory, Array):
+        if not isinstance(memory, np.ndarray):
+            memory = self.adapt(memory)
             memory, offset = memory.memory, memory.offset + offset
         return Array(memory, offset, tuple(shape), np.dtype(dtype))
 
+    def adapt(self, buffer):
+        """An array of Numba's simulator, which is NumPy's within, in the same memory; uint16 is bf16."""
+        if isinstance(buffer, Array):
+            return buffer
+        values = buffer._ary
+        dtype = BFLOAT16 if values.dtype == np.uint16 else values.dtype
+        return Array(values.reshape(-1).view(np.uint8), 0, values.shape, dtype)
+
     def from_host(self, buffer, array):
-        self._not_in_a_capture("the host copies")
+        self._stream.refuse_in_a_capture("the host copies")
         self.copies += 1
         np.copyto(self.numpy(buffer), array, casting="no")
 
     def to_host(self, array, buffer):
-        self._not_in_a_capture("the host waits")
+        self._stream.refuse_in_a_capture("the host waits")
         self.copies += 1
         self.waits += 1
         np.copyto(array, self.numpy(buffer), casting="no")
 
     def begin_read(self, buffer):
-        self._not_in_a_capture("the host copies")
+        self._stream.refuse_in_a_capture("the host copies")
         self.copies += 1
         copied = self.numpy(buffer).copy()
         return lambda array: np.copyto(array, copied, casting="no")
@@ -128,7 +140,7 @@ class Cpu:
         self.call(lambda: values.fill(0))
 
     def synchronize(self):
-        self._not_in_a_capture("the host waits")
+        self._stream.refuse_in_a_capture("the host waits")
         self.waits += 1
 
     def free_bytes(self):
@@ -148,35 +160,16 @@ class Cpu:
 
     def call(self, function):
         """Run host code in the order of the stream; recorded while a graph is captured."""
-        if self._recording is None:
-            function()
-        else:
-            self._recording.append(function)
+        self._stream.call(function)
 
     def capture(self, calls):
-        assert self._recording is None, "a graph is being captured already"
-        self._recording = recorded = []
-        try:
-            for call in calls:
-                call()
-        finally:
-            self._recording = None
-
-        def replay():
-            for step in recorded:
-                step()
-
-        return replay
+        return self._stream.capture(calls)
 
     def device_seconds(self, call):
         """Seconds that a call takes by the host's clock: of this emulation, and of no GPU."""
         start = perf_counter()
         call()
         return perf_counter() - start
-
-    def _not_in_a_capture(self, what):
-        if self._recording is not None:
-            raise RuntimeError(f"{what} while a graph is captured: CUDA refuses that")
 
     # -- kernels and libraries ----------------------------------------------------------------
 

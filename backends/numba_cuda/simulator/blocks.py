@@ -1,117 +1,255 @@
-"""Run the threads of a simulated block one at a time, each from barrier to barrier.
+"""Run the threads of a simulated grid one at a time, each from barrier to barrier.
 
 Numba's simulator gives every CUDA thread a thread of Python and asks all of them, over and over, whether
-they wait. Here a CUDA thread is a greenlet: it runs until it ends or waits at a barrier, and then the
-next one does. So a block takes a hundredth of the time, and threads come in an order that is known.
+they wait. Here a CUDA thread runs in a greenlet until it ends or waits at a barrier, and then the next
+one does. Threads come in an order that is known (mode.py), and a barrier knows who is missing at it.
 """
 
-import sys
-from contextlib import contextmanager
+from contextlib import nullcontext
+from functools import partial
 
 import numpy as np
-from greenlet import getcurrent, greenlet
+from greenlet import getcurrent
 from numba import cuda as OUTSIDE
 from numba.cuda.simulator import kernel as simulated
-from numba.cuda.simulator.kernelapi import Dim3, FakeCUDAModule
+from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray, FakeWithinKernelCUDAArray
+from numba.cuda.simulator.kernelapi import (
+    Dim3,
+    FakeCUDAConst,
+    FakeCUDAFp16,
+    FakeCUDAModule,
+)
+from numba.cuda.simulator.vector_types import vector_types
+
+from backends.numba_cuda.simulator import faults, races, traffic
+from backends.numba_cuda.simulator.arrays import GLOBAL, of_kernel
+from backends.numba_cuda.simulator.atomic import Atomic
+from backends.numba_cuda.simulator.memory import Local, Shared
+from backends.numba_cuda.simulator.mode import mode
+from backends.numba_cuda.simulator.workers import Workers
+
+STOCK = simulated.BlockManager, simulated.FakeCUDAModule, simulated.swapped_cuda_module
+
+
+def install():
+    """Put this scheduler in the place of the simulator's; or that one back where the mode is `stock`."""
+    ours = Grid, Cuda, _swapped
+    simulated.BlockManager, simulated.FakeCUDAModule, simulated.swapped_cuda_module = (
+        STOCK if mode().word == "stock" else ours
+    )
 
 
 class Cuda(FakeCUDAModule):
     """What `cuda.` means within a kernel."""
 
-    def __init__(self, grid_dim, block_dim, dynamic_shared_bytes):
-        super().__init__(grid_dim, block_dim, dynamic_shared_bytes)
+    threadIdx = blockIdx = syncthreads = None  # noqa: N815 - CUDA's own names
+
+    def __init__(self, grid_dim, block_dim, dynamic_bytes):
+        self.gridDim, self.blockDim = Dim3(*grid_dim), Dim3(*block_dim)
+        self.dynamic_bytes = dynamic_bytes
         self.swapped = {}
-        self.thread = self.block = self.scheduler = None
+        self.votes = []
+        self.at_grid_barrier = False
+
+    _local, _const, _atomic, _fp16 = Local, FakeCUDAConst(), Atomic(), FakeCUDAFp16()
 
     @property
-    def threadIdx(self):  # noqa: N802 - CUDA's own name
-        return self.thread
+    def laneid(self):
+        thread, size = self.threadIdx, self.blockDim
+        return (thread.x + size.x * (thread.y + size.y * thread.z)) % self.warpsize
 
     @property
-    def blockIdx(self):  # noqa: N802
-        return self.block
+    def cg(self):
+        return self
 
-    def syncthreads(self):
-        thread = self.thread
-        self.scheduler.switch()
-        self.thread = thread
+    def this_grid(self):
+        return self
+
+    def sync(self):
+        self.at_grid_barrier = True
+        self.syncthreads()
+
+    def syncthreads_count(self, value):
+        return sum(self._votes(value))
+
+    def syncthreads_and(self, value):
+        return int(all(self._votes(value)))
+
+    def syncthreads_or(self, value):
+        return int(any(self._votes(value)))
+
+    def _votes(self, value):
+        votes = self.votes
+        votes.append(bool(value))
+        self.syncthreads()
+        return votes
+
+
+for _name, _kind in vector_types.items():
+    for _alias in (_name, *_kind.aliases):
+        setattr(Cuda, _alias, _kind)
+
+
+class Grid:
+    """The blocks of a launch; in place of the simulator's BlockManager, which is one of them."""
+
+    def __init__(self, function, grid_dim, block_dim, debug):
+        self.function, self.debug = function, debug
+
+    def run(self, place, *arguments):
+        """Run all blocks when asked for the first: those asked for later were among them."""
+        if any(place):
+            return
+        self.cuda, self.mode = simulated._get_kernel_context(), mode()
+        faults.launchable(self)
+        self.workers, self.watchers = Workers(), self._watchers()
+        self.call = partial(self.function, *self._arguments(arguments))
+        self.threads = _places(self.cuda.blockDim)
+        # A barrier is a switch to the greenlet that this runs in.
+        self.cuda.syncthreads = getcurrent().switch
+        blocks = [Block(self, place) for place in _places(self.cuda.gridDim)]
+        try:
+            while blocks:
+                blocks = self.mode.ordered(blocks)
+                for block in blocks:
+                    block.go_on()
+                waiting = [block for block in blocks if block.waiting]
+                if waiting and len(waiting) < len(blocks):
+                    raise faults.grid_diverged(self, waiting, blocks)
+                blocks = waiting
+                for watcher in self.watchers:
+                    watcher.grid_barrier()
+        except Exception as error:
+            raise faults.located(error, self) from error.__cause__
+        finally:
+            self.workers.stop()
+
+    def _watchers(self):
+        counting = [traffic.Counting(each, self.function.__name__) for each in traffic.active]
+        return (*counting, races.Races(self)) if self.mode.word == "races" else tuple(counting)
+
+    def _arguments(self, arguments):
+        names = self.function.__code__.co_varnames
+        return [self._argument(*pair) for pair in zip(arguments, names, strict=False)]
+
+    def _argument(self, value, name):
+        if isinstance(value, tuple):
+            return tuple(self._argument(part, f"{name}[{i}]") for i, part in enumerate(value))
+        array = value.__dict__["_item"] if isinstance(value, FakeWithinKernelCUDAArray) else value
+        if isinstance(array, FakeCUDAArray):
+            array = array._ary
+        if not isinstance(array, np.ndarray) or array.dtype.names:
+            return value  # Numba's own array of records, or no array
+        return of_kernel(array, name, GLOBAL, self.watchers)
 
 
 class Block:
-    """The threads of one block; in place of the simulator's BlockManager."""
+    """The threads of one block."""
 
-    def __init__(self, function, grid_dim, block_dim, debug):
-        self.function = function
-        self.threads = [Dim3(*place) for place in np.ndindex(*block_dim)]
+    def __init__(self, grid, place):
+        self.grid, self.place = grid, place
+        self.shared = self.waiting = None
 
-    def run(self, place, *arguments):
-        cuda = simulated._get_kernel_context()
-        cuda.block, cuda.scheduler = Dim3(*place), getcurrent()
-        cuda._shared = Shared()
-        arguments = [_plain(argument) for argument in arguments]
-        todo = iter(self.threads)
+    def go_on(self):
+        """Run until every thread has ended, or all of them wait for the whole grid: see `waiting`."""
+        grid, cuda = self.grid, self.grid.cuda
+        cuda.blockIdx = self.place
+        for watcher in grid.watchers:
+            watcher.begin_block(self.place)
+        if self.waiting is None:
+            cuda._shared = self.shared = Shared(cuda.dynamic_bytes, grid.watchers)
+            self.waiting = self._begin()
+        else:
+            cuda._shared = self.shared
+            self.waiting = self._cross()
+        while self.waiting:
+            faults.same_barrier(self)
+            if cuda.at_grid_barrier:
+                cuda.at_grid_barrier = False
+                return
+            self.waiting = self._cross()
+
+    def _begin(self):
+        """Let every thread run to its first barrier. A worker takes them on until one of them waits."""
+        grid, cuda = self.grid, self.grid.cuda
+        todo = iter(grid.mode.ordered(grid.threads))
+        call = grid.call
 
         def work():
-            # A warning or an error of floating point is nothing that CUDA knows of.
-            with np.errstate(all="ignore"):
-                for thread in todo:
-                    cuda.thread = thread
-                    self.function(*arguments)
+            for thread in todo:
+                cuda.threadIdx = thread
+                call()
 
+        if grid.debug:
+            work = np.errstate(divide="raise")(work)
         waiting = []
         while True:
-            worker = greenlet(work)
-            worker.switch()
-            if worker.dead:
-                break
-            waiting.append(worker)
-        while waiting:
-            for worker in waiting:
-                worker.switch()
-            waiting = [worker for worker in waiting if not worker.dead]
+            worker = grid.workers.lend()
+            outcome = worker.switch(work)
+            if outcome:
+                grid.workers.take_back(worker, outcome)
+                return waiting
+            waiting.append((worker, cuda.threadIdx))
+
+    def _cross(self):
+        """Let every thread go on from the barrier where all of them wait. Returns those at the next."""
+        grid, cuda = self.grid, self.grid.cuda
+        cuda.votes = []
+        for watcher in grid.watchers:
+            watcher.barrier()
+        ended = set()
+        for worker, thread in grid.mode.ordered(self.waiting):
+            cuda.threadIdx = thread
+            outcome = worker.switch()
+            if outcome:
+                grid.workers.take_back(worker, outcome)
+                ended.add(worker)
+        return [pair for pair in self.waiting if pair[0] not in ended] if ended else self.waiting
 
 
-class Shared:
-    """Shared memory of one block: an array for each line that asks for one."""
-
-    def __init__(self):
-        self._arrays = {}
-
-    def array(self, shape, dtype, alignment=None):
-        frame = sys._getframe(1)
-        place = frame.f_code, frame.f_lineno
-        if place not in self._arrays:
-            array = np.empty(shape, dtype)
-            array.view(np.uint8).fill(0xFF)
-            self._arrays[place] = array
-        return self._arrays[place]
+def _places(size):
+    """Of a block or a grid, in CUDA's order: x runs first."""
+    return [Dim3(x, y, z) for z in range(size.z) for y in range(size.y) for x in range(size.x)]
 
 
-def _plain(argument):
-    """An array as NumPy's own: what the simulator wraps it in only takes time."""
-    if isinstance(argument, simulated.FakeWithinKernelCUDAArray):
-        return argument.__dict__["_item"]._ary
-    return argument
+NOTHING = nullcontext()
 
 
-@contextmanager
 def _swapped(function, cuda):
-    """Let `cuda` mean the kernel's own in the module of a function, until the launch ends."""
-    outermost, names = not cuda.swapped, function.__globals__
-    if id(names) not in cuda.swapped:
-        meant = [name for name, value in names.items() if value is OUTSIDE]
-        cuda.swapped[id(names)] = names, meant
-        names.update(dict.fromkeys(meant, cuda))
-    try:
-        yield
-    finally:
-        if outermost:
-            for names, meant in cuda.swapped.values():
-                names.update(dict.fromkeys(meant, OUTSIDE))
+    """In place of the simulator's swapped_cuda_module: in it `cuda` means the kernel's own."""
+    if id(function.__globals__) in cuda.swapped:
+        return NOTHING
+    return _Swap(function.__globals__, cuda)
 
 
-def install():
-    """Put this scheduler in the simulator's place."""
-    simulated.BlockManager = Block
-    simulated.FakeCUDAModule = Cuda
-    simulated.swapped_cuda_module = _swapped
+class _Swap:
+    """Let `cuda` mean the kernel's own in a module during a launch, and device functions be plain ones.
+
+    And in the modules of those functions: so a call of one is an ordinary call.
+    """
+
+    def __init__(self, names, cuda):
+        self.names, self.cuda = names, cuda
+
+    def __enter__(self):
+        self.outermost = not self.cuda.swapped
+        todo = [self.names]
+        while todo:
+            names = todo.pop()
+            if id(names) in self.cuda.swapped:
+                continue
+            meant, here = {}, {}
+            for name, value in names.items():
+                if value is OUTSIDE:
+                    meant[name], here[name] = value, self.cuda
+                elif type(value) is simulated.FakeCUDAKernel and value._device:
+                    meant[name], here[name] = value, value.fn
+                    todo.append(value.fn.__globals__)
+            self.cuda.swapped[id(names)] = names, meant
+            names.update(here)
+
+    def __exit__(self, *error):
+        if self.outermost:
+            for names, meant in self.cuda.swapped.values():
+                names.update(meant)
+            self.cuda.swapped.clear()

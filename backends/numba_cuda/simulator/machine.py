@@ -9,11 +9,12 @@ from time import perf_counter
 
 import numba
 import numpy as np
-from numba import cuda
+from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 
 from backends.numba_cuda._narrow import as_bits
 from backends.numba_cuda.simulator import blocks
 from harness.device import HOST
+from harness.stream import Recorder
 
 POISON = 0xFF
 
@@ -28,11 +29,11 @@ class Simulator:
     stream = 0
     compile_seconds = 0.0
 
-    def __init__(self):
+    def __init__(self, stream=None):
         blocks.install()
         self.copies = self.waits = 0
         self.launches = Counter()
-        self._recording = None
+        self._stream = stream or Recorder()
 
     @property
     def versions(self):
@@ -41,30 +42,34 @@ class Simulator:
     # -- memory -------------------------------------------------------------------------------
 
     def empty(self, nbytes):
-        self._not_in_a_capture("memory is taken")
+        self._stream.refuse_in_a_capture("memory is taken")
         memory = HOST.empty(nbytes)
         memory.fill(POISON)
         return _device_array(memory)
 
     def view(self, memory, offset, shape, dtype):
-        return _device_array(as_bits(HOST.view(numpy(memory), offset, shape, dtype)))
+        memory = numpy(self.adapt(memory))
+        return _device_array(as_bits(HOST.view(memory, offset, shape, dtype)))
 
     def adapt(self, buffer):
-        return buffer
+        """Another backend's array on the CPU in the GPU's place as one of ours, in the same memory."""
+        if isinstance(buffer, FakeCUDAArray):
+            return buffer
+        return self.view(_device_array(buffer.memory), buffer.offset, buffer.shape, buffer.dtype)
 
     def from_host(self, buffer, array):
-        self._not_in_a_capture("the host copies")
+        self._stream.refuse_in_a_capture("the host copies")
         self.copies += 1
         np.copyto(numpy(buffer), as_bits(array), casting="no")
 
     def to_host(self, array, buffer):
-        self._not_in_a_capture("the host waits")
+        self._stream.refuse_in_a_capture("the host waits")
         self.copies += 1
         self.waits += 1
         np.copyto(as_bits(array), numpy(buffer), casting="no")
 
     def begin_read(self, buffer):
-        self._not_in_a_capture("the host copies")
+        self._stream.refuse_in_a_capture("the host copies")
         self.copies += 1
         copied = numpy(buffer).copy()
         return lambda array: np.copyto(as_bits(array), copied, casting="no")
@@ -74,7 +79,7 @@ class Simulator:
         self.call(lambda: values.fill(0))
 
     def synchronize(self):
-        self._not_in_a_capture("the host waits")
+        self._stream.refuse_in_a_capture("the host waits")
         self.waits += 1
 
     def free_bytes(self):
@@ -90,25 +95,10 @@ class Simulator:
 
     def call(self, function):
         """Do something in the order of the stream; recorded while a graph is captured."""
-        if self._recording is None:
-            function()
-        else:
-            self._recording.append(function)
+        self._stream.call(function)
 
     def capture(self, calls):
-        assert self._recording is None, "a graph is being captured already"
-        self._recording = recorded = []
-        try:
-            for call in calls:
-                call()
-        finally:
-            self._recording = None
-
-        def replay():
-            for step in recorded:
-                step()
-
-        return replay
+        return self._stream.capture(calls)
 
     def device_seconds(self, call):
         """Seconds that a call takes by the host's clock: of the simulator, and of no GPU."""
@@ -116,13 +106,9 @@ class Simulator:
         call()
         return perf_counter() - start
 
-    def _not_in_a_capture(self, what):
-        if self._recording is not None:
-            raise RuntimeError(f"{what} while a graph is captured: CUDA refuses that")
-
 
 def _device_array(array):
-    return cuda.simulator.cudadrv.devicearray.FakeCUDAArray(array)
+    return FakeCUDAArray(array)
 
 
 def numpy(buffer):

@@ -2,5 +2,5 @@
 
 MODULES = {
     name: f"harness.acceptance.parts.{name}"
-    for name in ("conformance", "capture", "losses", "memory", "ops", "step")
+    for name in ("conformance", "capture", "losses", "memory", "launch", "ops", "step")
 }

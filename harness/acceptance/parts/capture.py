@@ -4,7 +4,14 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
-from harness.acceptance.parts.training import gpt2_124m, small, train
+from harness.acceptance.parts.training import (
+    choice,
+    chosen,
+    gpt2_124m,
+    precisions_of,
+    small,
+    train,
+)
 from harness.acceptance.piece import Asked, NotHere, Part, Piece, Result
 
 TIMED_STEPS = 30
@@ -12,12 +19,12 @@ FORGIVEN_BYTES = 4 << 20  # the driver's own grain, and other programs on the de
 
 
 def lanes(asked: Asked) -> list[str]:
-    return list(asked.backends)
+    return list(chosen(asked))
 
 
 def pieces(asked: Asked, lane: str, found: Mapping[str, Result]) -> Iterator[Piece]:
-    own = f"backend={lane}"
-    precisions = [p for p in ("fp32", "bf16") if p in asked.backends[lane]["precisions"]]
+    own = choice(lane)
+    precisions = [p for p in ("fp32", "bf16") if p in precisions_of(asked, lane)]
     for precision in precisions[:1] if asked.rehearsal else precisions:
         more = (own, f"precision={precision}")
         yield f"small {precision}", partial(compared, asked, lane, (*small(asked), *more), 10)
@@ -31,7 +38,7 @@ def pieces(asked: Asked, lane: str, found: Mapping[str, Result]) -> Iterator[Pie
 
 def compared(asked: Asked, lane: str, overrides: Sequence[str], steps: int) -> Result:
     """The same steps, captured and not."""
-    if not asked.backends[lane].get("captures"):
+    if not all(asked.backends[one].get("captures") for one in chosen(asked)[lane]):
         raise NotHere("the backend captures nothing")
     off = train([*overrides, "capture=off"], steps)
     on = train([*overrides, "capture=auto"], steps)

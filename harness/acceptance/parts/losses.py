@@ -1,13 +1,22 @@
 """Does training go where the float64 formulas go? Ten losses, in every precision, small and real.
 
 The small model is held against backend=reference, which computes every op in float64 on the host. At
-124M nobody has float64: there, TF32 and bf16 are held against float32 of the same backend.
+124M nobody has float64: there, TF32 and bf16 are held against float32 of the same backend, and a mix of
+backends against float32 of the first of them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
-from harness.acceptance.parts.training import gpt2_124m, relative_difference, small, train
+from harness.acceptance.parts.training import (
+    choice,
+    chosen,
+    gpt2_124m,
+    precisions_of,
+    relative_difference,
+    small,
+    train,
+)
 from harness.acceptance.piece import Asked, NotHere, Part, Piece, Result
 
 TOLERANCES = {
@@ -19,23 +28,28 @@ REFERENCE = "float64"
 
 
 def lanes(asked: Asked) -> list[str]:
-    """A small one, then the real one, for each backend."""
-    names = list(asked.backends)
+    """A small one, then the real one, for each backend and mix of backends."""
+    names = list(chosen(asked))
     real = [] if asked.rehearsal else [f"{name} 124M" for name in names]
     return [f"{name} small" for name in names] + real
 
 
 def pieces(asked: Asked, lane: str, found: Mapping[str, Result]) -> Iterator[Piece]:
     name, size = lane.split()
-    precisions = [p for p in TOLERANCES if p in asked.backends[name]["precisions"]]
+    precisions = [p for p in TOLERANCES if p in precisions_of(asked, name)]
+    precisions = precisions[:1] if asked.rehearsal else precisions
+    first, *others = chosen(asked)[name]
     if size == "small":
         model = small(asked)
         yield REFERENCE, partial(curve, (*model, "backend=reference"))
         base = REFERENCE
+    elif others:
+        model, base = gpt2_124m(4), f"{first} fp32"
+        yield base, partial(curve, (*model, choice(first), "precision=fp32"))
     else:
         model, base = gpt2_124m(4), "fp32"
     for precision in precisions:
-        overrides = (*model, f"backend={name}", f"precision={precision}")
+        overrides = (*model, choice(name), f"precision={precision}")
         if precision == base:
             yield precision, partial(curve, overrides)
         else:

@@ -66,7 +66,7 @@ def pieces(asked: Asked, lane: str, found: Mapping[str, Result]) -> Iterator[Pie
         peers = list(contest.field.peers)
         llmc = [LLMC] if contest.field.llmc is not None else []
         steps = (2, 3) if asked.rehearsal else (WARM, TIMED)
-        yield "rates", partial(rates, name, precision)
+        yield "rates", partial(rates, name, precision, tuple(asked.backends))
         for who in (name, *peers, *llmc):
             yield who, partial(turn, contest, who, name, steps, found)
         yield name + AGAIN, partial(turn, contest, name, name, steps, found)
@@ -180,4 +180,4 @@ def _percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.1f} %"
 
 
-PART = Part("step", "How long does a whole step take, beside others?", 0.34, lanes, pieces, lines)
+PART = Part("step", "How long does a whole step take, beside others?", 0.31, lanes, pieces, lines)

@@ -32,6 +32,27 @@ TINY = (
 )  # fmt: skip
 
 
+MIXES = {"fast_mix": ("cupy", "numba_cuda")}
+"""conf/ops -> the backends that it is made of."""
+
+
+def chosen(asked: Asked) -> dict[str, tuple[str, ...]]:
+    """What can train here -> the backends that it takes: each alone, then mixes of them."""
+    alone = {name: (name,) for name in asked.backends}
+    return alone | {mix: of for mix, of in MIXES.items() if set(of) <= set(asked.backends)}
+
+
+def choice(name: str) -> str:
+    """The override that chooses a backend, or a mix of them."""
+    return f"ops={name}" if name in MIXES else f"backend={name}"
+
+
+def precisions_of(asked: Asked, name: str) -> list[str]:
+    """Those that every backend of it has."""
+    first, *others = (asked.backends[one]["precisions"] for one in chosen(asked)[name])
+    return [p for p in first if all(p in other for other in others)]
+
+
 def small(asked: Asked) -> tuple[str, ...]:
     """A model that float64 formulas take through ten steps in seconds; in a rehearsal a tinier one."""
     return TINY if asked.rehearsal else SMALL

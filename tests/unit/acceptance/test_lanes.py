@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from harness.acceptance.lanes import run_part
+from harness.acceptance.driver import CPU_VARIABLES
+from harness.acceptance.lanes import environment_of, run_part
 from harness.acceptance.piece import Asked
 from tests.unit.acceptance import fake_part
 
@@ -64,3 +65,10 @@ def test_what_is_known_is_not_asked_again(run, tmp_path):
     assert found.lanes["fine"]["right"]["process"] == 0
     assert found.lanes["fine"]["right too"]["process"] != 0
     assert not (tmp_path / "fine-right").exists()
+
+
+def test_in_a_rehearsal_the_kernels_of_every_backend_run_on_the_cpu(monkeypatch):
+    for name in CPU_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    assert all(environment_of(True)[name] == "1" for name in CPU_VARIABLES)
+    assert not any(name in environment_of(False) for name in CPU_VARIABLES)

@@ -5,11 +5,13 @@ import json
 import numpy as np
 import pytest
 
+from harness.acceptance.driver import CPU_VARIABLES
 from harness.bench import op_times
 from harness.bench.cases import Bound, Shape, make_case
 from harness.bench.device_clock import DeviceClock
-from harness.bench.device_peaks import DevicePeaks, device_peaks
+from harness.bench.device_peaks import UNKNOWN_CACHE_BYTES, DevicePeaks, best_of, device_peaks
 from harness.bench.ops import run_bench_ops
+from harness.bench.report import as_json, as_markdown, as_text
 from harness.bench.roofline import Work, score
 from harness.bench.timing import once
 from harness.plugins import Backend, load
@@ -81,6 +83,31 @@ def test_a_case_below_four_caches_of_the_device_is_in_cache():
     peaks = DevicePeaks("b", "cuda", "bf16", RATES, 50 << 20)
     assert score(Work((200 << 20) - 1, 0), 1e-3, peaks).in_cache
     assert not score(Work(200 << 20, 0), 1e-3, peaks).in_cache
+
+
+def test_two_backends_of_one_device_are_held_against_the_best_that_either_reached():
+    library = DevicePeaks("cupy", "cuda", "bf16", RATES, 30 << 20)
+    slow = {"copy_bytes_per_s": 5e12, "fp32_flops_per_s": 1e13, "bf16_flops_per_s": 1e13}
+    own = DevicePeaks("own", "cuda", "bf16", slow, UNKNOWN_CACHE_BYTES)
+    other = DevicePeaks("other", "card", "bf16", slow, 1 << 20)
+    found = best_of({"cupy": library, "own": own, "other": other})
+    assert found["cupy"] == found["own"]
+    assert found["own"].rates == {**RATES, "copy_bytes_per_s": 5e12}
+    assert (found["own"].backend, found["own"].cache_bytes) == ("cupy+own", 30 << 20)
+    assert found["other"] == other
+
+
+def test_times_of_kernels_on_the_cpu_say_that_they_are_of_no_gpu(monkeypatch, peaks):
+    devices = {"cupy": DevicePeaks("cupy", "cuda", "fp32", RATES, 30 << 20)}
+    monkeypatch.setenv("NUMBA_ENABLE_CUDASIM", "1")
+    for shown in (as_text, as_markdown):
+        assert "NUMBA_ENABLE_CUDASIM=1: kernels ran on the CPU" in shown([], peaks, devices)
+        assert "ran on the CPU" not in shown([], peaks, {})
+    assert "their times are of no GPU" in as_json([], peaks, devices)["on_cpu"]
+    for name in CPU_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    assert "ran on the CPU" not in as_text([], peaks, devices)
+    assert "on_cpu" not in as_json([], peaks, devices)
 
 
 def test_a_bf16_case_has_bf16_buffers_and_is_checked_as_such(ops):

@@ -78,6 +78,11 @@ class MemoryPointer:
         return MemoryPointer(self.memory, self.ptr + offset)
 
 
+class UnownedMemory:
+    def __init__(self, ptr, size, owner, device_id=-1):
+        self.ptr, self.size, self.owner = ptr, size, owner
+
+
 class FakeArray:
     def __init__(self, shape, dtype, memptr):
         self.shape, self.dtype, self.data = tuple(shape), np.dtype(dtype), memptr
@@ -139,6 +144,12 @@ class FakeStream:
 
     by_pointer = {}  # noqa: RUF012
     current = None
+
+    @classmethod
+    def from_external(cls, other):
+        version, address = other.__cuda_stream__()
+        assert version == 0
+        return cls.by_pointer[address]
 
     def use(self):
         FakeStream.current = self
@@ -285,6 +296,8 @@ def fake_cupy(**machine):
         alloc=pool.alloc,
         alloc_pinned_memory=lambda nbytes: np.zeros(nbytes, np.uint8).data,
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+        UnownedMemory=UnownedMemory,
+        MemoryPointer=lambda memory, offset: MemoryPointer(memory, memory.ptr + offset),
         get_elapsed_time=lambda start, stop: 1.5,
     )
     return SimpleNamespace(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from backends.cupy_cuda import _cubin
-from backends.cupy_cuda._gpu import PINNED_BYTES, SLOTS, Gpu
+from backends.cupy_cuda._gpu import PINNED_BYTES, SLOTS, Gpu, new_stream
 from backends.cupy_cuda._launch import BF16, FLOAT, Source, i64
 from harness.errors import PluginError, ResourceError
 from tests.unit.cupy_cuda.fake_cupy import FakeStream, fake_cupy
@@ -193,3 +193,13 @@ def test_a_kernel_that_does_not_compile_gives_the_compilers_words(gpu):
         gpu.function(Broken, "broken", FLOAT)
     assert refused.value.slug == "kernel-not-compiled"
     assert "broken.cu(1): error" in refused.value.facts["reason"]
+
+
+def test_memory_is_refused_while_numba_captures_on_the_same_stream():
+    cupy = fake_cupy()
+    shared = new_stream(cupy)
+    gpu = Gpu(cupy, shared)
+    shared.capturing = True
+    with pytest.raises(ResourceError) as refused:
+        gpu.empty(512)
+    assert refused.value.slug == "capture-took-memory"

@@ -1,0 +1,115 @@
+"""What can be missing on the way to a GPU, each as one error that says what to do.
+
+numba-cuda, a driver, one that is new enough, a GPU, one that is new enough, memory.
+"""
+
+from importlib.util import find_spec
+
+from harness.errors import PluginError, ResourceError
+
+LEAST_CAPABILITY = (7, 0)
+"""What backend `cupy` asks for too."""
+
+LEAST_CUDA = 12000
+"""Of the driver: what cuda.bindings asks of it."""
+
+EXTRAS = 'pip install "gpt2-harness[cuda12]", or [cuda13] for a driver of CUDA 13'
+WITHOUT = (
+    "NUMBA_ENABLE_CUDASIM=1 runs the same kernels in Numba's simulator, for tests; "
+    "backend=numba trains on the CPU"
+)
+
+
+def checked_numba_cuda():
+    """(numba.cuda, cuda.bindings.driver), once there is a driver and a GPU that they can use."""
+    if find_spec("numba_cuda") is None:
+        # numba has a `numba.cuda` of its own, which is no longer kept.
+        raise library_missing("there is no module numba_cuda")
+    try:
+        from cuda.bindings import driver
+        from numba import cuda
+    except ImportError as error:
+        raise library_missing(error) from error
+    check_driver(driver)
+    return cuda, driver
+
+
+def library_missing(reason):
+    return PluginError(
+        "backend 'numba_cuda' needs numba-cuda with its compiler, which is not installed",
+        slug="library-missing",
+        reason=reason,
+        do=f"{EXTRAS}\n{WITHOUT}",
+    )
+
+
+def check_driver(driver):
+    """Raise ResourceError where the driver or the GPU will not do. driver: cuda.bindings.driver."""
+    try:
+        code, version = driver.cuDriverGetVersion()
+    except RuntimeError as error:  # it looks for libcuda at its first call
+        raise _no_gpu("there is no NVIDIA driver") from error
+    if code == driver.CUresult.CUDA_SUCCESS and version < LEAST_CUDA:
+        raise ResourceError(
+            "backend 'numba_cuda': the NVIDIA driver is too old",
+            slug="driver-too-old",
+            expected=f"a driver of CUDA {dotted(LEAST_CUDA)} or later",
+            found=f"one of CUDA {dotted(version)}",
+            do=f"a newer driver; or {WITHOUT}",
+        )
+    (code,) = driver.cuInit(0)
+    if code == driver.CUresult.CUDA_SUCCESS:
+        code, count = driver.cuDeviceGetCount()
+        if code == driver.CUresult.CUDA_SUCCESS and count > 0:
+            return
+    if code in (driver.CUresult.CUDA_SUCCESS, driver.CUresult.CUDA_ERROR_NO_DEVICE):
+        raise _no_gpu("the driver sees no GPU (CUDA_VISIBLE_DEVICES?)")
+    raise _no_gpu(f"the driver says {code.name}")
+
+
+def check_device(name, capability):
+    """Raise ResourceError where a GPU is too old."""
+    if capability < LEAST_CAPABILITY:
+        raise ResourceError(
+            f"backend 'numba_cuda' cannot use this GPU: {name}",
+            slug="gpu-too-old",
+            expected=f"compute capability {_capability(LEAST_CAPABILITY)} or later",
+            found=_capability(capability),
+            do=WITHOUT,
+        )
+
+
+def _no_gpu(reason):
+    return ResourceError(
+        "backend 'numba_cuda' needs an NVIDIA GPU, and there is none",
+        slug="no-gpu",
+        reason=reason,
+        do=WITHOUT,
+    )
+
+
+def out_of_memory(gpu, nbytes):
+    return ResourceError(
+        f"{nbytes:,} bytes are wanted on {gpu.name}, and {gpu.free_bytes():,} are free",
+        slug="device-memory-too-small",
+        do="a smaller batch_size, with gradient_accumulation; recompute=block; or precision=bf16",
+    )
+
+
+def memory_in_capture(nbytes):
+    return ResourceError(
+        "memory was taken while a step was captured",
+        slug="capture-took-memory",
+        found=f"{nbytes:,} bytes",
+        effect="its graph would write to memory that is handed out again",
+        do="capture=off",
+    )
+
+
+def _capability(pair):
+    return f"{pair[0]}.{pair[1]}"
+
+
+def dotted(version):
+    """12090 -> 12.9"""
+    return f"{version // 1000}.{version % 1000 // 10}"

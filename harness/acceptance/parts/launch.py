@@ -1,0 +1,100 @@
+"""What does a launch cost the host? One that computes next to nothing, many times, waited for once.
+
+A half-op of one element is asked for as a run asks: through the backend's own function, on the harness's
+stream. Then the same launches stand in one graph that is replayed: what is left is the device's own.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from harness.acceptance.piece import Asked, NotHere, Part, Piece, Result
+from harness.plugins import all_ops, configure, load
+
+HOOK = "gelu_forward"
+LAUNCHES, ROUNDS = 500, 20
+"""Of one round, few enough that the driver's queue has room for all; the median of the rounds counts."""
+
+REHEARSED = (5, 2)
+
+
+def lanes(asked: Asked) -> list[str]:
+    return list(asked.backends)
+
+
+def pieces(asked: Asked, lane: str, found: Mapping[str, Result]) -> Iterator[Piece]:
+    launches, rounds = REHEARSED if asked.rehearsal else (LAUNCHES, ROUNDS)
+    yield HOOK, partial(launched, lane, launches, rounds)
+
+
+def launched(name: str, launches: int, rounds: int) -> Result:
+    """Seconds of a launch by the host's clock, nothing waited for; and in a graph, which is."""
+    ops = all_ops()
+    backend = load(name, ops)
+    if HOOK not in backend:
+        raise NotHere(f"the backend has no {HOOK}")
+    configure(backend, {})
+    device = backend.open_device()
+    out, x = (_one_element(backend, device) for _ in range(2))
+    call = partial(backend.function(HOOK, "fp32"), out, x)
+    calls = [call] * launches
+    asked_s = _median_s(lambda: [one() for one in calls], device.synchronize, rounds)
+    result: dict[str, Any] = {
+        "ok": True,
+        "launches": launches,
+        "host_s": asked_s / launches,
+        "graph_s": None,
+    }
+    if backend.capturable and "capture" in backend:
+        replay = backend.functions["capture"](calls)
+        if replay is not None:
+            result["graph_s"] = _median_s(_waited(replay, device), lambda: None, rounds) / launches
+    return result
+
+
+def _one_element(backend: Any, device: Any) -> Any:
+    array = np.ones((1, 1), np.float32)
+    buffer = device.view(device.empty(array.nbytes), 0, array.shape, array.dtype)
+    device.from_host(buffer, array)
+    return backend.adapt(buffer)
+
+
+def _waited(replay: Callable[[], None], device: Any) -> Callable[[], None]:
+    def run() -> None:
+        replay()
+        device.synchronize()
+
+    return run
+
+
+def _median_s(run: Callable[[], Any], settle: Callable[[], None], rounds: int) -> float:
+    """Of a run between two settled states; the first, which compiles, does not count."""
+    seconds = []
+    for _ in range(rounds + 1):
+        settle()
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    settle()
+    return statistics.median(seconds[1:])
+
+
+def lines(lanes: Mapping[str, Mapping[str, Result]]) -> list[str]:
+    text = ["| backend | launches | by the host, each | in a replayed graph, each |"]
+    text += ["|---|---:|---:|---:|"]
+    for lane, results in lanes.items():
+        for piece, r in results.items():
+            if "host_s" not in r:
+                text.append(f"| {lane} {piece} | {r.get('reason', '')} | | |")
+                continue
+            graph = "no graph" if r["graph_s"] is None else f"{1e6 * r['graph_s']:.2f} us"
+            host = f"{1e6 * r['host_s']:.2f} us"
+            text.append(f"| {lane} {piece} | {r['launches']} | {host} | {graph} |")
+    return text
+
+
+PART = Part("launch", "What does a launch cost the host?", 0.03, lanes, pieces, lines)
