@@ -216,7 +216,7 @@ def _cases(
     found += [real] if real else []
     reasons = {case: excuse(backend, op, case) for case in found}
     if backend.slowness and chosen["short"]:
-        short = set(covering(op, found))
+        short = set(covering(op, found, precision == next(iter(backend.computes))))
         reasons |= dict.fromkeys((case for case in found if case not in short), backend.slowness)
     verdict.excused += [(case.id, reason) for case, reason in reasons.items() if reason]
     return [case for case, reason in reasons.items() if not reason]

@@ -47,11 +47,12 @@ class Cuda(FakeCUDAModule):
     def __init__(self, grid_dim, block_dim, dynamic_bytes):
         self.gridDim, self.blockDim = Dim3(*grid_dim), Dim3(*block_dim)
         self.dynamic_bytes = dynamic_bytes
+        self._local = Local(strict=mode().word != "first")
         self.swapped = {}
         self.votes = []
         self.at_grid_barrier = False
 
-    _local, _const, _atomic, _fp16 = Local, FakeCUDAConst(), Atomic(), FakeCUDAFp16()
+    _const, _atomic, _fp16 = FakeCUDAConst(), Atomic(), FakeCUDAFp16()
 
     @property
     def laneid(self):
