@@ -1,7 +1,8 @@
-"""Choose few cases that together meet all that every case meets, for kernels that run in a simulator.
+"""Choose few cases that together meet what all of them meet, for kernels that run in a simulator.
 
-What a case meets: each size of each letter (1, and either side of every tile), its style of data, what
-it leaves out, its setting, its alias, and `accumulate`. Wide cases are for other faults, and left out.
+What a case meets: each size of each letter (1, either side of a tile, one that is large), its style of
+data, what it leaves out, its setting, its alias, and `accumulate`. Wide cases are for other faults, and
+left out. Large sizes are met at one precision; at the edge of a tile a call is not made again (laws.py).
 """
 
 import math
@@ -14,32 +15,32 @@ from harness.contract import Op
 CALL = 3_000
 """What a call costs however little it computes, in the units of `work_of`."""
 
-
 PLACE = 200
-"""What one more of any size costs, in the same units."""
+"""What one more of any size costs besides: it may be one more block of threads."""
 
-SMALL = 30
+EDGE = 30
+"""Sizes below are no tile's edge."""
+
+LARGE = 100
+"""Sizes from here on count as one: the edges of tiles of 128 and of 256."""
+
 BYTE = 256
 
 ENOUGH = (30, 100)
 """Numbers that a style of data, or a setting, needs to show itself: most do with the first."""
 
 
-LARGE = 100
-"""Sizes from here on count as one: either side of the edge of any tile of 128, or of 256."""
-
-
 def covering(op: Op, cases: Sequence[Case], large: bool = True) -> list[Case]:
-    """A short list of these cases, in their order, that meets what they meet; the cheapest first.
+    """A short list of these cases, in their order, that meets what they meet.
 
-    Greedy: the case that meets most for its work, until nothing is left to be met. large: whether large
-    sizes have to be met, as they need not be at every precision.
+    Greedy: the case that meets most for its cost, until nothing is left to be met. large: whether large
+    sizes are to be met.
     """
-    cost = {case: _cost(op, case) for case in cases}
     left = {case: met(op, case) for case in cases if not is_wide(op, case)}
     if not large:
         for seen in left.values():
             seen -= {one for one in seen if one[0] == "size" and one[2] == LARGE}
+    cost = {case: _cost(op, case) for case in left}
     unmet: set[tuple[Any, ...]] = set().union(*left.values())
     chosen = set()
     while unmet:
@@ -47,17 +48,6 @@ def covering(op: Op, cases: Sequence[Case], large: bool = True) -> list[Case]:
         chosen.add(best)
         unmet -= left.pop(best)
     return [case for case in cases if case in chosen]
-
-
-def _cost(op: Op, case: Case) -> int:
-    """Of a call: its work, and the blocks of threads that a large size makes many."""
-    dims = dict(case.dims)
-    return CALL + work_of(op.half(case.hook), dims) + PLACE * sum(dims.values())
-
-
-def is_small(case: Case) -> bool:
-    """Whether no size of a case is at a tile's edge."""
-    return max((size for _, size in case.dims), default=1) < SMALL
 
 
 def met(op: Op, case: Case) -> set[tuple[Any, ...]]:
@@ -75,3 +65,13 @@ def met(op: Op, case: Case) -> set[tuple[Any, ...]]:
         found.add(("ids beyond a byte",))
     found |= {("without", case.without), ("alias", case.alias)}
     return found
+
+
+def is_small(case: Case) -> bool:
+    """Whether no size of a case is at a tile's edge."""
+    return max((size for _, size in case.dims), default=1) < EDGE
+
+
+def _cost(op: Op, case: Case) -> int:
+    dims = dict(case.dims)
+    return CALL + work_of(op.half(case.hook), dims) + PLACE * sum(dims.values())

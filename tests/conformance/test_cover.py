@@ -1,11 +1,12 @@
 """The short list of a slow backend meets what the whole list meets, and refuses what it refuses."""
 
+import numpy as np
 import pytest
 
 from harness.conformance.cases import cases_of, is_wide
-from harness.conformance.cover import covering, met
-from harness.conformance.judge import judge_function
-from harness.plugins import all_ops
+from harness.conformance.cover import covering, is_small, met
+from harness.conformance.judge import judge, judge_function
+from harness.plugins import Backend, all_ops
 from tests.conformance.wrong import all_wrong
 
 OPS = all_ops()
@@ -55,3 +56,20 @@ def test_a_wrong_kernel_is_refused_on_a_short_list_too(kernel):
         stop_after=1,
     )
     assert not verdict.passed, kernel.bug
+
+
+@pytest.mark.parametrize("slow, calls_at_an_edge", [("", 2), ("a simulator", 1)])
+def test_a_slow_backend_is_called_twice_but_at_the_edge_of_a_tile(slow, calls_at_an_edge):
+    sizes = []
+
+    def residual_forward(out_NC, a_NC, b_NC):
+        sizes.append(out_NC.shape)
+        np.add(a_NC, b_NC, out=out_NC)
+
+    functions = {"residual_forward": residual_forward}
+    backend = Backend("mine", "host", "numpy", {"fp32": "f32"}, functions, "", slow=slow)
+    cases = cases_of(OPS["residual"], "residual_forward", "fp32", wide=False)
+    for case in (next(filter(is_small, cases)), next(c for c in cases if not is_small(c))):
+        sizes.clear()
+        assert judge(backend, "residual_forward", OPS, cases=[case]).passed
+        assert len(sizes) == (2 if is_small(case) else calls_at_an_edge)
