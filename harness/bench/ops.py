@@ -126,6 +126,8 @@ def reason_not_to_run(backend: Backend | str, name: str, half: Half, kind: str) 
         return "not run", backend
     if kind == "real" and name in EXCUSED:
         return "excused", EXCUSED[name]
+    if backend.slowness:  # minutes for one row, and of no use
+        return "excused", backend.slowness
     if half.name not in backend:
         return "unsupported", "the backend does not have it"
     reason = _closed(backend)

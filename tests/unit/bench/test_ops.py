@@ -74,6 +74,16 @@ def test_plain_loops_are_excused_real_shapes_and_counted(ops, peaks):
     assert "excused: 1 of python: plain loops take minutes" in text
 
 
+def test_a_backend_that_is_slow_here_is_not_timed(tmp_path, ops, peaks):
+    file = tmp_path / "simulated.py"
+    file.write_text(
+        "from harness import hookimpl\n\nslow = 'in a simulator'\n\n@hookimpl\n"
+        "def gelu_forward(out_NF, x_NF):\n    raise AssertionError('it was called')\n"
+    )
+    (row,) = bench(ops, peaks, str(file))
+    assert (row.status, row.reason) == ("excused", "in a simulator")
+
+
 def test_a_backend_without_the_half_is_unsupported(tmp_path, ops, peaks):
     file = tmp_path / "empty.py"
     file.write_text("device = 'host'\n")
