@@ -200,13 +200,15 @@ class _Planner:
         op, device = call.op.name, choice.backend.device
         policy = self.precision.of(op)
         if choice.backend.computes_in(op, policy) is None:
-            supported = ", ".join(choice.backend.computes) or "none"
+            known = choice.backend.computes
+            # Where it has no arithmetic at all for a precision, the next op would be refused too.
+            whole = f"precision={next(iter(known))}, " if known and policy not in known else ""
             raise PluginError(
                 f"backend '{choice.backend.name}' does not compute {op} in {policy} "
                 f"(chosen by {choice.chosen_by})",
                 slug="precision-unsupported",
-                supported=supported,
-                do=f"precision_of.{op}=fp32, or another backend for it",
+                supported=", ".join(known) or "none",
+                do=f"{whole}precision_of.{op}=fp32, or another backend for it",
             )
         signature = call.half.signature
         arguments: dict[str, Any] = {}

@@ -1,7 +1,8 @@
 """GPT-2 on an NVIDIA GPU, every op a kernel written in Python with Numba.
 
-What to read here: `gelu.py`, then `layernorm.py`. Without a GPU, NUMBA_ENABLE_CUDASIM=1 runs the same
-kernels in a simulator, slowly (simulator/).
+What to read here: `gelu.py`, `squared_norm.py`, `softmax.py`, `layernorm.py`, `_products.py` (which is
+matmul), `attention.py`; docs/numba-cuda.md says what for. Without a GPU, NUMBA_ENABLE_CUDASIM=1 runs the
+same kernels in a simulator, slowly (simulator/).
 
 What is exported is for kernels of your own, in a file of yours: docs/tutorial/your-first-kernel.md.
 """

@@ -18,6 +18,7 @@ from numba import types
 
 from backends.numba_cuda import _gpu_errors
 from backends.numba_cuda._driver import Driver
+from backends.numba_cuda._kept import keep, was_compiled
 from backends.numba_cuda._machine import VARIABLE
 from backends.numba_cuda._narrow import as_bits
 from harness.stream import Stream, shared
@@ -202,12 +203,14 @@ class Gpu:
             return
         if _NONE not in kernel.extensions:
             kernel.extensions.append(_NONE)  # before it is compiled, which takes what stands there
+            keep(kernel)
         known, start = len(kernel.overloads), perf_counter()
         try:
             kernel[grid, block, self._numba_stream](*arguments)
         except ImportError as error:  # NVVM is looked for when something is compiled
             raise _gpu_errors.library_missing(error) from error
-        if len(kernel.overloads) > known:
+        new = list(kernel.overloads)[known:] if len(kernel.overloads) > known else ()
+        if any(was_compiled(kernel, types) for types in new):
             self.compile_seconds += perf_counter() - start
 
     def call(self, function):

@@ -5,10 +5,13 @@ numba-cuda, a driver, one that is new enough, a GPU, one that is new enough, mem
 
 from importlib.util import find_spec
 
-from harness.errors import PluginError, ResourceError
+from harness.errors import ConfigError, PluginError, ResourceError
 
 LEAST_CAPABILITY = (7, 0)
 """What backend `cupy` asks for too."""
+
+LEAST_FOR_BF16 = (8, 0)
+"""The A100 is the first that rounds to bfloat16 by itself, as `narrow` asks it to."""
 
 LEAST_CUDA = 12000
 """Of the driver: what cuda.bindings asks of it."""
@@ -76,6 +79,17 @@ def check_device(name, capability):
             expected=f"compute capability {_capability(LEAST_CAPABILITY)} or later",
             found=_capability(capability),
             do=WITHOUT,
+        )
+
+
+def check_precision(name, capability, precision):
+    """Raise ConfigError where a GPU cannot round to bfloat16."""
+    if precision == "bf16" and capability < LEAST_FOR_BF16:
+        raise ConfigError(
+            f"precision=bf16 needs compute capability {_capability(LEAST_FOR_BF16)} or later",
+            slug="precision-needs-newer-gpu",
+            found=f"{name}, {_capability(capability)}",
+            do="precision=fp32",
         )
 
 

@@ -35,13 +35,11 @@ def piece():
     return AT_ONCE * cuda.blockDim.x
 
 
-# An index of int64 may be negative, and a kernel then looks; one of uint64 may not.
-
-
 @cuda.jit(device=True)
 def read(x_K, x_C, first, stop, beyond):
     """This thread's numbers from x_C[first] on, in float32; `beyond` for those from `stop` on."""
     threads = cuda.blockDim.x
+    # An index of int64 may be negative, and a kernel then looks; one of uint64 may not.
     if first + LAST * threads < stop:
         for k in range(AT_ONCE):
             x_K[k] = wide(x_C[np.uint64(first + k * threads)])

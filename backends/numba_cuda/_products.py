@@ -14,7 +14,7 @@ asks for no edges.
     from registers        all else
 
 For sm_90 that is 256 multiplications among some 490 instructions in a step: at most half of a core's
-peak. Three or four blocks fit on a multiprocessor (63 to 77 registers a thread, 9 KiB), so that others
+peak. Three or four blocks fit on a multiprocessor (63 to 72 registers a thread, 9 KiB), so that others
 multiply while one waits. What a GPU makes of it is not measured.
 
 Sums are float32 whatever the operands are, and are rounded once, as they are written.

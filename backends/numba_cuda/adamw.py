@@ -2,9 +2,9 @@
 
     param = param - lr · (m / c1 / (sqrt(v / c2) + eps) + weight_decay · param)
 
-One pass over the flat arena: four numbers in, three out, 28 bytes a parameter, which memory bounds; a
-thread takes four elements at a time (`_fours.py`). lr, the corrections and clip stay on the device; a
-clip that is NaN changes nothing.
+One pass over the flat arena: four numbers in, three out, 28 bytes a parameter, which memory bounds. A
+block takes 1,024 elements at a time, a thread four of them (`_fours.py`). lr, the corrections and clip
+stay on the device; a clip that is NaN changes nothing.
 """
 
 from numba import cuda

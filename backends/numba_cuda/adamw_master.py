@@ -1,8 +1,9 @@
 """param, m, v as `adamw` makes them        low = round(param)
 
 The step of adamw.py, bit for bit (`_optimizer.py`), and in the same pass the weights that products
-read: 30 bytes a parameter, and the masters are not read again to be cast. Rounded to nearest, or at
-random by a key as in stochastic_cast.py; where key_2 is None, that half of the kernel is not compiled.
+read: 30 bytes a parameter, and the masters are not read again to be cast. A block takes 1,024 elements
+at a time, a thread four of them (`_fours.py`). Rounded to nearest, or at random by a key as in
+stochastic_cast.py; where key_2 is None, that half of the kernel is not compiled.
 """
 
 import numpy as np

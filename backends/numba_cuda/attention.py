@@ -7,7 +7,8 @@
     dv[j] = Σ_i p[i,j] dout[i]
 
 The T x T scores exist a tile at a time, in registers: 32 queries by 32 keys of one head, which is what a
-block of 64 threads has in hand (`_flash.py`). Tiles above the diagonal are not visited.
+block of 64 threads has in hand. Eight threads share four queries: each has 4 x 4 scores, and the eighth
+part of the four results (`_flash.py`). Tiles above the diagonal are not visited.
 
     _forward            a block has 32 queries, and the keys before them pass (`_attend.py`): out, lse
     _delta              eight threads for each row of out
@@ -15,8 +16,7 @@ block of 64 threads has in hand (`_flash.py`). Tiles above the diagonal are not 
     _backward_queries   a block has 32 queries, and the keys before them pass: dq
 
 The backward computes each p and dp twice, and so each sum has one owner and one order: no block adds to
-what another adds to. At D = 64 the three large ones take up to 130, 188 and 168 registers and 32, 44 and
-40 KiB of shared memory: of an H100's multiprocessor six, five and five blocks.
+what another adds to. What each takes of a multiprocessor is in experiments/numba_kernels.
 """
 
 import math

@@ -3,8 +3,9 @@
     values[position + t] = v[t]        p[i] = softmax(s[i])        out[i] = Σ_j p[i,j] values[j]
 
 Many queries go as those of `attention` do: a block has a tile of them, and goes over the keys that they
-see. One query a row would leave a GPU idle so, for it reads each key and each value once, and memory is
-the limit: there a block has a run of keys of one head, and a second kernel puts the runs together,
+see (`_attend.py`). With one query for each b that would be one block a head, too few for a GPU, and all
+there is to do is to read each key and each value once. There a block has a run of RUN keys of one head,
+16 threads side by side along a key. A second kernel puts the runs together, a thread for each column:
 
     top = max_r top[r]      share[r] = exp(top[r] - top)
     out = Σ_r share[r] out[r] / Σ_r share[r] total[r]

@@ -1,6 +1,7 @@
 """out = round(x)        to nearest even, between float32 and bfloat16 either way
 
-A thread takes four elements at a time (`_fours.py`); `put` rounds, as every op's stores do.
+A block takes 1,024 elements at a time, a thread four of them (`_fours.py`). `put` rounds, as every op's
+stores do.
 """
 
 from numba import cuda

@@ -1,6 +1,7 @@
 """scale = min(1, limit / (sqrt(sum) + 1e-6))        NaN stays, and comes of a sum that is not finite
 
-One thread, in double: nothing of the step is read back to decide how far it is clipped.
+One thread, in double as the formula is: it computes one number, so that nothing of the step is read back
+to decide how far it is clipped.
 """
 
 import numpy as np

@@ -2,9 +2,9 @@
 
     dlogits[n,v] = dloss[n] (exp(logits[n,v] - lse[n]) - [v = target[n]])
 
-A block has a row, and reads it once: forward, the maximum and the sum are found together
-(`_log_sum.py`); backward, a number is read and written by the same thread, so that the gradient may be
-written over the logits.
+A block has a row, its threads eight numbers of it at a time (`_pieces.py`), and reads it once: forward,
+the maximum and the sum are found together (`_log_sum.py`); backward, a number is read and written by the
+same thread, so that the gradient may be written over the logits.
 """
 
 import numpy as np

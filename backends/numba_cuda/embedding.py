@@ -2,8 +2,9 @@
 
     dwte[tokens[b,t]] += dout[b,t]        dwpe[position[b] + t] += dout[b,t]
 
-Forward, a block has a row. Backward, a row of a table is the sum of the rows of dout that looked it up,
-in the order of the text and without atomics: the same bits in every run.
+Forward, a block has a row, and a thread eight numbers of it at a time (`_pieces.py`). Backward, a row of
+a table is the sum of the rows of dout that looked it up, in the order of the text and without atomics:
+the same bits in every run.
 
 dwpe asks the other way round: the block of position x takes, of each sequence b, the row at
 t = x - position[b].

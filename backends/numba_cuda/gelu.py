@@ -2,7 +2,8 @@
 
     dx = dout · (1/2 · (1 + tanh u) + x/2 · (1 - tanh² u) · du/dx)
 
-A thread takes four elements at a time (`_fours.py`), and goes on at a stride of the whole grid.
+A block of 256 threads takes 1,024 elements, a thread four of them (`_fours.py`), and then goes on to
+those that lie a whole grid further.
 """
 
 import numpy as np

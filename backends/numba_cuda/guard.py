@@ -1,7 +1,7 @@
 """scale = NaN where an x is NaN or infinite, and otherwise what it was
 
-A thread takes four elements at a time (`_fours.py`) and looks at all of its own; whoever has found one
-writes the same NaN, so no order matters.
+A block takes 1,024 elements at a time, a thread four of them (`_fours.py`), and looks at all of its own.
+Each thread that has found one writes the same NaN, so no order matters.
 """
 
 import numpy as np

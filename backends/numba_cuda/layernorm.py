@@ -6,9 +6,10 @@
     dx      = rstd · (dxhat - mean_c(dxhat) - xhat · mean_c(dxhat · xhat))
     dweight = Σ_n dout · xhat       dbias = Σ_n dout
 
-Forward, a block has a row, and goes over it three times, a piece at a time (`_pieces.py`). The first
-time it comes from memory, then from the L1 cache: a copy in shared memory would cost a store for each
-number to save nothing, and be an end to the length of rows.
+Forward, a block has a row, a thread eight numbers of it at a time (`_pieces.py`), and their sums are
+joined as a tree (`_block.py`). It goes over the row three times. The first time it comes from memory,
+then from the L1 cache: a copy in shared memory would cost a store for each number to save nothing, and
+be an end to the length of rows.
 
 Backward, a block goes over many rows, and its threads each keep dweight and dbias of their own columns
 in shared memory on the way. Where rows are longer than that is, blocks in y share the columns. A second

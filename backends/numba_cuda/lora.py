@@ -3,9 +3,11 @@
     dy = dout           dlow = scale · dout[:, first:first+S] · b
     dx = dlow · a       da = dlowᵀ · x       db = scale · dout[:, first:first+S]ᵀ · low
 
-The products read and write the slice where it lies among the other columns, and scale their sums as they
-write. What is of rank R fills few of a tile's numbers: these products are short of work and not of
-memory, so the gradients of a and b, sums over all rows, are cut along them (`multiply_tn`).
+All are products in tiles, one for a block, 4 x 4 of its numbers for a thread (`_products.py`). They read
+and write the slice where it lies among the other columns, and scale their sums as they write. A matrix
+with R rows or columns makes few tiles, so few blocks. The gradients of a and b are sums over all rows:
+there the rows are cut into parts, each with blocks of its own, and a second kernel adds what the parts
+give (`multiply_tn`).
 """
 
 import numpy as np

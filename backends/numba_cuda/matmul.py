@@ -2,8 +2,10 @@
 
     dx = dout · weight        dweight = doutᵀ · x        dbias = Σ_n dout
 
-Three products in tiles (`_products.py`), which differ in how their operands lie in memory. The bias is
-added to a sum before it is rounded, and what a gradient adds to is read as the sum is written.
+A block makes a tile of 64 x 64 numbers of a product, a thread 4 x 4 of them; tiles of both operands pass
+through shared memory (`_products.py`). The three products differ in how their operands lie in memory.
+The bias is added to a sum before it is rounded, and what a gradient adds to is read as the sum is
+written. For dbias a block has 32 columns, and a part of the rows (`_column_sums.py`).
 """
 
 from backends.numba_cuda._column_sums import sum_columns, sums_shape

@@ -2,8 +2,9 @@
 
     dlogits = cross_entropy_backward(dloss)        dx = dlogits · weight        dweight = dlogitsᵀ · x
 
-The logits exist for one chunk of rows at a time, in float32, and become dlogits where they stand: each
-step is a launch of its own, over as many rows as memory allows.
+The logits exist for one chunk of rows at a time, in float32, and become dlogits where they stand. Each
+step is a launch of its own, over as many rows as memory allows: products with a block for each tile
+(`_products.py`), cross-entropy with a block for each row (`cross_entropy.py`), whose threads share it.
 """
 
 from backends.numba_cuda._chunks import chunks, rows_within

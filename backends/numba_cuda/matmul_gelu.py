@@ -2,9 +2,10 @@
 
     dpre = dout · gelu'(pre)        dx = dpre · weight        dweight = dpreᵀ · x        dbias = Σ_n dpre
 
-Forward, a thread takes GELU of the sums that it holds in registers, and writes both. Backward, dpre is
-made once for the three that read it, in float32, for as many rows at a time as memory allows: made anew
-in each tile, tanh would cost as much as half of a product.
+The products are matmul's, a tile for a block (`_products.py`). Forward, a thread takes GELU of the sums
+that it holds in registers, and writes both. Backward, gelu's kernel makes dpre once for the three that
+read it, in float32, for as many rows at a time as memory allows: made anew in each tile, tanh would cost
+as much as half of a product.
 """
 
 from backends.numba_cuda._chunks import chunks, rows_within

@@ -1,7 +1,7 @@
 # ruff: noqa: F401 - what is imported here is what the backend has.
 """The table of contents: every half-op of the backend `numba_cuda`, and what its buffers are."""
 
-from backends.numba_cuda import _rates, _scratch
+from backends.numba_cuda import _gpu_errors, _rates, _scratch
 from backends.numba_cuda._compiled import SIMULATED
 from backends.numba_cuda._machine import machine
 from backends.numba_cuda.adamw import adamw
@@ -89,6 +89,11 @@ def free_bytes():
 @hookimpl
 def capture(calls):
     return machine().capture(calls)
+
+
+@hookimpl
+def check_precision(precision):
+    _gpu_errors.check_precision(machine().name, machine().capability, precision)
 
 
 @hookimpl

@@ -2,9 +2,10 @@
 
     da = db = dsum + (what layernorm_backward gives for sum)
 
-The kernels are layernorm's. A row of the sum is normalised as it was before it was rounded: each of the
-three passes adds a and b anew, which from the second on lie in the L1 cache, and the last one writes the
-sum. The backward adds dsum to a number as it is made.
+The kernels are layernorm's: a block has a row, or many rows in the backward, and a thread eight numbers
+of one at a time. A row of the sum is normalised as it was before it was rounded: each of the three
+passes adds a and b anew, which from the second on lie in the L1 cache, and the last one writes the sum.
+The backward adds dsum to a number as it is made.
 """
 
 from backends.numba_cuda.layernorm import gradients, normalise

@@ -2,8 +2,8 @@
 
     velocity = momentum · velocity + g        param = param - lr · velocity
 
-One pass over memory, four elements of a thread at a time (`_fours.py`). lr and clip stay on the device;
-a clip that is NaN changes nothing.
+One pass over memory: a block takes 1,024 elements at a time, a thread four of them (`_fours.py`). lr and
+clip stay on the device; a clip that is NaN changes nothing.
 """
 
 from numba import cuda

@@ -2,8 +2,9 @@
 
     dlogits[v] = probs[v] (dprobs[v] - Σ_w probs[w] dprobs[w])
 
-A block has a row, and goes over it twice; the second time it lies in the L2 cache. Forward, maximum and
-sum are found in one pass (`_log_sum.py`). Padded columns are not read, and written with zeros.
+A block has a row, its threads eight numbers of it at a time (`_pieces.py`), and goes over it twice; the
+second time it lies in the L2 cache. Forward, maximum and sum are found in one pass (`_log_sum.py`).
+Padded columns are not read, and written with zeros.
 """
 
 import numpy as np

@@ -1,8 +1,8 @@
 """out = x rounded to a bfloat16 value, up or down at random: the float32 whose bits are (bits(x) + r),
 the lower 16 set to zero, with r the low 16 bits of a Philox word
 
-A block goes over tiles, a thread four elements at a time (`_fours.py`); the threads make the words of a
-tile together (`_random.py`), while its elements are on their way.
+A block takes 1,024 elements at a time, a thread four of them (`_fours.py`). The threads make the words
+of such a tile together (`_random.py`), while its elements are on their way.
 """
 
 import numpy as np

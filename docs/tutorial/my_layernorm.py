@@ -9,7 +9,7 @@ from harness import hookimpl
 device = "cuda"  # its arrays live on a GPU,
 arrays = "numba"  # and are Numba's
 computes = {"fp32": "f32", "bf16": "f32"}  # precision -> the arithmetic it uses
-capturable = True  # it only launches
+capturable = True  # it only launches: a step may be recorded, and replayed
 
 THREADS = 64  # of a block
 MOST = 2048  # columns of a row that is kept: 8 KiB of shared memory

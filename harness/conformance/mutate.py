@@ -2,7 +2,8 @@
 
 Each mutant is the backend with one mistake in one file, made in memory: its package is imported anew
 with the mistaken source in place of that file, and judged half by half until something is refused: first
-on the quick list, whose arrays are small, then on large ones, which a kernel does in several blocks.
+on the quick list, whose arrays are small, then on large ones, which a kernel does in several blocks
+(not where the backend says that it is slow: in a simulator).
 What nothing refuses has survived: the mistake makes no difference, or the suite has a gap.
 """
 
@@ -37,6 +38,8 @@ KILLED_SHARE = 0.95
 # A case takes milliseconds and a large one a second: a kernel that takes this long loops.
 CASE_S = 10.0
 MUTANT_S = 180.0
+# In a simulator a case takes seconds, and what every op uses is judged on all of them.
+SLOW_CASE_S, SLOW_MUTANT_S = 40.0, 1200.0
 # Elements of a large case: several times what a core's own cache holds, and half a second in float64.
 LARGE_ELEMENTS = 3_000_000
 FLAT_RUN = 5_000_011
@@ -83,30 +86,39 @@ def run_mutate(
 
 
 def read_subject(backend: str, ops: Sequence[str] | None = None) -> Subject:
-    """The sources of an installed backend for the host. Raises PluginError where there are none."""
+    """The sources of an installed backend that runs as Python. Raises PluginError for any other.
+
+    A backend for a device runs so where it says that it is slow: in a simulator of the device.
+    """
     table = all_ops()
     loaded = load(backend, table)
-    if loaded.device != "host" or loaded.module is None or backend not in installed():
+    runs_here = loaded.device == "host" or loaded.slowness
+    if not runs_here or loaded.module is None or backend not in installed():
         raise PluginError(
             f"backend '{backend}' cannot be mutated",
             slug="not-mutable",
-            expected="an installed backend of Python source that runs on the host",
+            expected="an installed backend of Python source that runs on the host, or in a simulator",
         )
     plugin = loaded.module.__name__
     package = plugin.rpartition(".")[0]
     folder = Path(loaded.module.__file__ or "").parent
-    files = {path.name: path.read_text() for path in sorted(folder.glob("*.py"))}
+    files = {
+        path.relative_to(folder).as_posix(): path.read_text()
+        for path in sorted(folder.rglob("*.py"))
+    }
     halves = [hook for hook in loaded.functions if hook not in HOOKS]
     large, hooks = _hooks_of_files(files, package, halves)
-    wanted = None if ops is None else {f"{table[op].name}.py" for op in ops}
+    used = _imported_at_once(files, package, f"{plugin.rpartition('.')[2]}.py")
+    wanted = used if ops is None else {f"{table[op].name}.py" for op in ops}
     return Subject(
         backend,
         package,
         plugin,
         files,
-        large,
-        {name: hooks[name] for name in files if hooks[name] and (not wanted or name in wanted)},
+        dict.fromkeys(large, ()) if loaded.slowness else large,
+        {name: hooks[name] for name in files if hooks[name] and name in wanted},
         tuple(loaded.computes),
+        bool(loaded.slowness),
     )
 
 
@@ -118,7 +130,10 @@ def _hooks_of_files(
     The second are its own, then those of the files that use it; large cases are for its own, and for
     one of each file that uses it, the backward.
     """
-    uses = {name: _imported(source, package) & set(files) for name, source in files.items()}
+    uses = {
+        name: _imported(ast.walk(ast.parse(source)), package) & set(files)
+        for name, source in files.items()
+    }
     own = {
         name: tuple(
             node.name
@@ -141,10 +156,21 @@ def _hooks_of_files(
     return large, hooks
 
 
-def _imported(source: str, package: str) -> set[str]:
-    """The files of the package that a source imports from."""
+def _imported_at_once(files: dict[str, str], package: str, file: str) -> set[str]:
+    """The files that importing one file runs. What a function imports may be for another machine."""
+    found, waiting = {file}, [file]
+    while waiting:
+        tree = ast.parse(files[waiting.pop()])
+        fresh = _imported(tree.body, package) & set(files) - found
+        found |= fresh
+        waiting += fresh
+    return found
+
+
+def _imported(nodes: Iterable[ast.AST], package: str) -> set[str]:
+    """The files of the package that these nodes import from."""
     found = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes:
         if isinstance(node, ast.ImportFrom):
             module = node.module or ""
             inside = module.removeprefix(package).lstrip(".")
@@ -239,7 +265,7 @@ class Worker:
             how = "" if self.process.is_alive() else "crash"
         except (EOFError, ConnectionError):
             how = "crash"
-        if not how and spent_s < MUTANT_S:
+        if not how and spent_s < (SLOW_MUTANT_S if self.subject.slow else MUTANT_S):
             return None
         self.stop()
         self._start()
@@ -309,12 +335,15 @@ def _refused(
     backend: Backend, hook: str, ops: OpTable, precision: str, cases: list[Case] | None = None
 ) -> str:
     """The law that one half of a mutant breaks first, and the case; empty if it breaks none."""
+    limit_s = SLOW_CASE_S if backend.slowness else CASE_S
     try:
         verdict = judge(
-            backend, hook, ops, precision=precision, cases=cases, stop_after=1, limit_s=CASE_S
+            backend, hook, ops, precision=precision, cases=cases, stop_after=1, limit_s=limit_s
         )
     except SystemExit as error:
         return f"SystemExit: {error}"
+    if verdict.status == "not run":
+        return verdict.reason
     return "".join(f"{f.law}: {f.case.id}: {f.what}" for f in verdict.failures[:1])
 
 

@@ -16,8 +16,10 @@ class Subject:
     """The backend to be broken, read from its sources.
 
     package: of its modules; plugin: the module with its table of contents.
-    files: file name -> source. hooks: file name -> those that it has a part in, its own first.
+    files: name, seen from the package's folder -> source.
+    hooks: file name -> those that it has a part in, its own first.
         large: those of them that are judged on large cases. precisions: those that it declares.
+    slow: whether it says so, as one in a simulator does.
     """
 
     backend: str
@@ -27,6 +29,7 @@ class Subject:
     large: dict[str, tuple[str, ...]]
     hooks: dict[str, tuple[str, ...]]
     precisions: tuple[str, ...]
+    slow: bool = False
 
 
 class Replaced(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -66,11 +69,12 @@ class Replaced(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         file = self._file_of(name)
         if file not in self._subject.files:
             return None
-        whole = file == "__init__.py"
+        whole = file.endswith("__init__.py")
         return importlib.util.spec_from_loader(name, self, origin=file, is_package=whole)
 
     def exec_module(self, module: ModuleType) -> None:
         file = self._file_of(module.__name__)
+        module.__file__ = file
         if file == self._file:
             code = compile(self._source, f"<mutant of {file}>", "exec")
         else:
@@ -78,10 +82,13 @@ class Replaced(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(code, module.__dict__)
 
     def _file_of(self, name: str) -> str:
+        """folder.py or folder/__init__.py, of a module of the package; empty for any other."""
         package = self._subject.package
-        if name == package:
-            return "__init__.py"
-        return f"{name.removeprefix(package + '.')}.py" if name.startswith(package + ".") else ""
+        if name != package and not name.startswith(package + "."):
+            return ""
+        inside = name.removeprefix(package).replace(".", "/").lstrip("/")
+        whole = f"{inside}/__init__.py".lstrip("/")
+        return whole if whole in self._subject.files else f"{inside}.py"
 
 
 @cache

@@ -152,6 +152,31 @@ def test_a_backend_without_sources_cannot_be_mutated():
     assert error.value.slug == "not-mutable"
 
 
+def test_a_backend_of_a_device_is_broken_in_its_simulator():
+    subject = tool.read_subject("numba_cuda", ["gelu"])
+    assert subject.slow and not any(subject.large.values())
+    possible = tool.draw(subject, None, 0)
+    put = next(m for m in possible if m.change == "arguments of put exchanged")
+    slope = next(m for m in reversed(possible) if m.change == "- → +")
+    fates = {fate.mutation: fate for fate in tool.fates_of(subject, [put, slope])}
+    assert {fate.how for fate in fates.values()} == {"quick"}
+    assert fates[slope].by.startswith("value: gelu_backward")
+
+
+def test_a_backend_of_a_device_cannot_be_mutated_where_it_is_not_simulated(monkeypatch):
+    backend = replace(tool.load("numba_cuda", all_ops()), slow="")
+    monkeypatch.setattr(tool, "load", lambda *_: backend)
+    with pytest.raises(PluginError) as error:
+        tool.read_subject("numba_cuda")
+    assert error.value.slug == "not-mutable"
+
+
+def test_files_for_another_machine_are_not_broken():
+    subject = tool.read_subject("numba_cuda")
+    assert {"_gpu.py", "simulator/machine.py"} <= set(subject.files)
+    assert not {"_gpu.py", "simulator/machine.py"} & set(subject.hooks)
+
+
 def test_the_report_keeps_the_explanation_of_a_survivor(softmax, tmp_path):
     mutation = tool.draw(softmax, 1, 0)[0]
     fate = mutation_report.Fate(mutation, "", before="a = 1", after="a = 2")

@@ -69,6 +69,16 @@ def test_the_file_beside_the_page_is_what_its_reader_has_in_the_end(done):
     assert RESULT.read_text(encoding="utf-8") == (done / "my_layernorm.py").read_text("utf-8")
 
 
+def test_a_reader_sees_the_name_of_a_file_before_what_goes_into_it():
+    text, end = PAGE.read_text(encoding="utf-8"), 0
+    for block in BLOCK.finditer(text):
+        note = block[1] or ""
+        if note.startswith("file: "):
+            name = re.match(r"file: ([\w.]+)", note)[1]
+            assert f"`{name}`" in text[end : block.start()], f"where does this go?\n{block[0]}"
+        end = block.end()
+
+
 def test_every_figure_of_the_prose_stands_in_a_block():
     text = PAGE.read_text(encoding="utf-8")
     blocks = "\n".join(body for _, _, body in BLOCK.findall(text))

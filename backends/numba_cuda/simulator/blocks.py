@@ -27,13 +27,18 @@ from backends.numba_cuda.simulator.atomic import Atomic
 from backends.numba_cuda.simulator.memory import Local, Shared
 from backends.numba_cuda.simulator.mode import mode
 from backends.numba_cuda.simulator.workers import Workers
+from harness.stream import Recorder
 
 STOCK = simulated.BlockManager, simulated.FakeCUDAModule, simulated.swapped_cuda_module
 
 
-def install():
-    """Put this scheduler in the place of the simulator's; or that one back where the mode is `stock`."""
+def install(stream=None):
+    """Put this scheduler in the place of the simulator's; or that one back where the mode is `stock`.
+
+    stream: the machine's. While it is captured no kernel runs: one that does was launched beside it.
+    """
     ours = Grid, Cuda, _swapped
+    Grid.stream = stream or Grid.stream
     simulated.BlockManager, simulated.FakeCUDAModule, simulated.swapped_cuda_module = (
         STOCK if mode().word == "stock" else ours
     )
@@ -47,7 +52,7 @@ class Cuda(FakeCUDAModule):
     def __init__(self, grid_dim, block_dim, dynamic_bytes):
         self.gridDim, self.blockDim = Dim3(*grid_dim), Dim3(*block_dim)
         self.dynamic_bytes = dynamic_bytes
-        self._local = Local(strict=mode().word != "first")
+        self._local = Local(mode().strict)
         self.swapped = {}
         self.votes = []
         self.at_grid_barrier = False
@@ -94,6 +99,8 @@ for _name, _kind in vector_types.items():
 class Grid:
     """The blocks of a launch; in place of the simulator's BlockManager, which is one of them."""
 
+    stream = Recorder()
+
     def __init__(self, function, grid_dim, block_dim, debug):
         self.function, self.debug = function, debug
 
@@ -103,15 +110,19 @@ class Grid:
             return
         self.cuda, self.mode = simulated._get_kernel_context(), mode()
         faults.launchable(self)
+        self.stream.refuse_in_a_capture(
+            f"{self.function.__name__} runs, launched beside the stream,"
+        )
         self.workers, self.watchers = Workers(), self._watchers()
         self.call = partial(self.function, *self._arguments(arguments))
-        self.threads = _places(self.cuda.blockDim)
+        self.threads = self.mode.ordered(_places(self.cuda.blockDim))
         # A barrier is a switch to the greenlet that this runs in.
         self.cuda.syncthreads = getcurrent().switch
-        blocks = [Block(self, place) for place in _places(self.cuda.gridDim)]
+        places = self.mode.ordered(_places(self.cuda.gridDim))
+        blocks = [Block(self, place) for place in places]
         try:
             while blocks:
-                blocks = self.mode.ordered(blocks)
+                blocks = self.mode.drawn(blocks)
                 for block in blocks:
                     block.go_on()
                 waiting = [block for block in blocks if block.waiting]
@@ -173,7 +184,7 @@ class Block:
     def _begin(self):
         """Let every thread run to its first barrier. A worker takes them on until one of them waits."""
         grid, cuda = self.grid, self.grid.cuda
-        todo = iter(grid.mode.ordered(grid.threads))
+        todo = iter(grid.mode.drawn(grid.threads))
         call = grid.call
 
         def work():
@@ -199,7 +210,7 @@ class Block:
         for watcher in grid.watchers:
             watcher.barrier()
         ended = set()
-        for worker, thread in grid.mode.ordered(self.waiting):
+        for worker, thread in grid.mode.drawn(self.waiting):
             cuda.threadIdx = thread
             outcome = worker.switch()
             if outcome:

@@ -1,5 +1,6 @@
 """Say what is wrong with a kernel, and where: kernel, line, block and threads."""
 
+import math
 from pathlib import Path
 
 from backends.numba_cuda.simulator.arrays import SIMULATORS, line_of
@@ -28,17 +29,21 @@ def located(error, grid):
 
 
 def launchable(grid):
-    """Raise PluginError for more blocks or threads than a GPU takes."""
-    block, blocks = grid.cuda.blockDim, grid.cuda.gridDim
+    """Raise PluginError for more blocks or threads than a GPU takes, or no threads at all."""
+    check_launch(grid.function.__name__, grid.cuda.gridDim, grid.cuda.blockDim)
+
+
+def check_launch(name, blocks, block):
+    """The same, of a kernel's name and both triples; Numba itself stumbles on blocks below 0."""
     if (
-        block.x * block.y * block.z > MOST_THREADS
-        or any(count > most for count, most in zip(block, MOST_BLOCK, strict=True))
-        or any(count > most for count, most in zip(blocks, MOST_GRID, strict=True))
+        math.prod(block) > MOST_THREADS
+        or not all(1 <= count <= most for count, most in zip(block, MOST_BLOCK, strict=True))
+        or not all(0 <= count <= most for count, most in zip(blocks, MOST_GRID, strict=True))
     ):
         raise PluginError(
-            f"{grid.function.__name__}: no GPU takes {blocks} blocks of {block} threads",
+            f"{name}: no GPU takes {tuple(blocks)} blocks of {tuple(block)} threads",
             slug="kernel-launch",
-            expected=f"{MOST_THREADS} threads of a block, {MOST_BLOCK} by axis; {MOST_GRID} blocks",
+            expected=f"1 to {MOST_THREADS} threads of a block, {MOST_BLOCK} by axis; {MOST_GRID} blocks",
         )
 
 

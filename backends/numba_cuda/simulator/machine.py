@@ -9,10 +9,11 @@ from time import perf_counter
 
 import numba
 import numpy as np
+from numba.cuda.errors import normalize_kernel_dimensions
 from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 
 from backends.numba_cuda._narrow import as_bits
-from backends.numba_cuda.simulator import blocks
+from backends.numba_cuda.simulator import blocks, faults
 from harness.device import HOST
 from harness.stream import Recorder
 
@@ -30,10 +31,10 @@ class Simulator:
     compile_seconds = 0.0
 
     def __init__(self, stream=None):
-        blocks.install()
         self.copies = self.waits = 0
         self.launches = Counter()
         self._stream = stream or Recorder()
+        blocks.install(self._stream)
 
     @property
     def versions(self):
@@ -90,7 +91,9 @@ class Simulator:
     # -- the stream ---------------------------------------------------------------------------
 
     def launch(self, kernel, grid, block, arguments):
-        self.launches[kernel.py_func.__name__] += 1
+        name = kernel.py_func.__name__
+        faults.check_launch(name, *normalize_kernel_dimensions(grid, block))
+        self.launches[name] += 1
         self.call(lambda: kernel[grid, block](*arguments))
 
     def call(self, function):

@@ -54,7 +54,7 @@ class Shared:
 
 
 class Local:
-    """Memory of one thread. Most accesses are to it, and NumPy's own check is enough but when asked for."""
+    """Memory of one thread, whose indices are looked at in a strict mode; else by NumPy alone."""
 
     def __init__(self, strict):
         self._strict = strict

@@ -23,13 +23,18 @@ class Mode:
     def __post_init__(self):
         self._random = Random(self.seed)
 
+    @property
+    def strict(self):
+        """Whether local arrays are looked at, too: most accesses are to them."""
+        return self.word != "first"
+
     def ordered(self, things):
-        """Those things in the order of this mode: at every call another one where it is shuffled."""
-        if self.word == "reversed":
-            return things[::-1]
-        if self.word == "shuffled":
-            return self._random.sample(things, len(things))
-        return things
+        """Things that come in CUDA's order, in the order of this mode."""
+        return things[::-1] if self.word == "reversed" else things
+
+    def drawn(self, things):
+        """Things in that order, as the next stretch runs them: drawn anew where they are shuffled."""
+        return self._random.sample(things, len(things)) if self.word == "shuffled" else things
 
 
 def mode():

@@ -1,6 +1,6 @@
 """Greenlets that run the threads of blocks, kept from one launch to the next.
 
-To make one takes forty times as long as to switch to one: each has a stack of Python's of its own.
+To make one takes as long as tens of switches: each has a stack of Python's of its own.
 """
 
 import threading

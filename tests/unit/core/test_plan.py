@@ -247,6 +247,7 @@ def test_a_precision_that_a_backend_does_not_compute_is_an_error(gpt2_run):
     headline = "backend 'python' does not compute embedding in bf16 (chosen by ops.every_op)"
     assert caught.value.headline == headline
     assert caught.value.facts["supported"] == "fp32"
+    assert caught.value.facts["do"].startswith("precision=fp32, precision_of.embedding=fp32")
 
 
 def test_a_backend_may_compute_single_ops_in_a_precision(gpt2_run, backend_file):
@@ -262,8 +263,9 @@ def test_a_backend_may_compute_single_ops_in_a_precision(gpt2_run, backend_file)
     path = backend_file("mine", source)
     plan = gpt2_run({"every_op": "reference", "gelu": path}, precision="bf16").plan
     assert "gelu_forward" in plan.hooks
-    with pytest.raises(PluginError, match="does not compute residual in bf16"):
+    with pytest.raises(PluginError, match="does not compute residual in bf16") as caught:
         gpt2_run({"every_op": "reference", "residual_forward": path}, precision="bf16")
+    assert caught.value.facts["do"].startswith("precision_of.residual=fp32")
 
 
 def test_an_unknown_precision_names_the_nearest():

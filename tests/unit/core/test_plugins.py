@@ -324,3 +324,40 @@ def test_importing_the_harness_imports_no_numpy():
     assert modules & heavy == set()
     # Only pluggy, and what Python itself brings; each line of -X importtime names one module.
     assert not any(line.endswith(" numpy") for line in done.stderr.splitlines())
+
+
+OWNER = """
+device, arrays, slow = "toy", "toys", "it is done by hand"
+
+@hookimpl
+def empty(nbytes): ...
+@hookimpl
+def view(memory, offset, shape, dtype): ...
+@hookimpl
+def adapt(buffer): ...
+@hookimpl
+def from_host(buffer, array): ...
+@hookimpl
+def to_host(array, buffer): ...
+@hookimpl
+def zero(buffer): ...
+@hookimpl
+def synchronize(): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("stated", "slowness"),
+    [
+        ('device, arrays = "toy", "toys"', "it is done by hand"),
+        ('device, arrays, slow = "toy", "toys", "and so is this"', "and so is this"),
+        ("", ""),
+    ],
+    ids=["on that device", "by its own word", "on the host"],
+)
+def test_a_file_is_as_slow_as_the_backend_whose_device_it_is_on(
+    install, backend_file, ops, stated, slowness
+):
+    install("toys", "1.0", OWNER, backends=["toys"])
+    assert load("toys", ops).slowness == "it is done by hand"
+    assert load(backend_file("mine", stated + GOOD), ops).slowness == slowness

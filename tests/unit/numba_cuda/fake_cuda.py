@@ -208,12 +208,15 @@ class FakeKernel:
 
     def __init__(self, cuda, function):
         self._cuda, self._function = cuda, function
+        self.py_func, self.stats = function, SimpleNamespace(cache_misses={})
         self.extensions, self.overloads = [], {}
 
     def __getitem__(self, configuration):
         def run(*arguments):
             if self.extensions not in self.overloads.values():
-                self.overloads[tuple(map(type, arguments))] = list(self.extensions)
+                types = tuple(map(type, arguments))
+                self.overloads[types] = list(self.extensions)
+                self.stats.cache_misses[types] = 1
             binding = self._cuda._binding
             binding.said.append(("kernel", *configuration))
             binding.put(lambda: self._function(*arguments))

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from backends.numba_cuda import _gpu_errors
-from harness.errors import PluginError, ResourceError
+from harness.errors import ConfigError, PluginError, ResourceError
 from tests.unit.numba_cuda.fake_cuda import CUresult, FakeBinding
 
 SIMULATOR = "NUMBA_ENABLE_CUDASIM=1 runs the same kernels in Numba's simulator"
@@ -44,6 +44,14 @@ def test_an_old_gpu_is_refused_by_name():
         _gpu_errors.check_device("GTX 1080", (6, 1))
     assert refused.value.slug == "gpu-too-old"
     assert "GTX 1080" in refused.value.render() and SIMULATOR in refused.value.render()
+
+
+def test_bf16_needs_a_gpu_that_rounds_to_it():
+    with pytest.raises(ConfigError) as refused:
+        _gpu_errors.check_precision("Tesla V100", (7, 0), "bf16")
+    assert refused.value.slug == "precision-needs-newer-gpu"
+    _gpu_errors.check_precision("Tesla V100", (7, 0), "fp32")
+    _gpu_errors.check_precision("A100", (8, 0), "bf16")
 
 
 @pytest.mark.parametrize("missing", ["numba_cuda", "cuda.bindings"])

@@ -166,6 +166,94 @@ except HarnessError as error:
     ]
 
 
+OWN = """
+import sys
+from backends.numba_cuda import _kept
+from pathlib import Path
+_kept.HERE = Path(sys.path[0])
+import kernels
+
+x, out = of(5), of(5)
+for factor in (2, 3):
+    gpu.launch(kernels.make(factor), 1, 32, [out, x, None])
+print(gpu.compile_seconds > 0)
+"""
+KERNEL = """
+from numba import cuda
+from helper import times
+
+def make(factor):
+    @cuda.jit
+    def scale(out_N, x_N, bias_N):
+        i = cuda.grid(1)
+        if i < x_N.size:
+            out_N[i] = times(x_N[i], factor)
+            if bias_N is not None:
+                out_N[i] += bias_N[i]
+    return scale
+"""
+HELPER = """
+from numba import cuda
+
+@cuda.jit(device=True)
+def times(x, factor): return x * factor
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A folder of kernels that stands for the backend's."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "kernels.py").write_text(KERNEL)
+    (folder / "helper.py").write_text(HELPER)
+    return folder
+
+
+@pytest.fixture
+def compiles(say, own, tmp_path):
+    """Whether a new process compiles the kernels of that folder, or finds them on disk."""
+
+    def ask(lines=OWN, kept=tmp_path / "kept"):
+        first = f"import sys; sys.path.insert(0, {str(own)!r})\n"
+        printed, _ = say(first + lines, NUMBA_CACHE_DIR=str(kept))
+        return printed == ["True"]
+
+    return ask
+
+
+def test_a_second_process_compiles_nothing(compiles, tmp_path):
+    assert compiles()
+    assert not compiles()
+    assert len(list((tmp_path / "kept").rglob("*.nbc"))) == 2, "a kernel for each factor"
+
+
+@pytest.mark.parametrize("file", ["kernels.py", "helper.py"])
+def test_an_edit_of_a_kernel_or_of_its_helper_compiles_anew(compiles, own, file):
+    assert compiles()
+    edited = own / file
+    stat = edited.stat()
+    edited.write_text(edited.read_text().replace("x", "y"))
+    os.utime(edited, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert compiles()
+
+
+def test_a_kernel_of_another_s_file_is_compiled_in_each_process(compiles, tmp_path):
+    lines = OWN.replace("_kept.HERE =", "elsewhere =")
+    assert compiles(lines) and compiles(lines)
+    assert not list((tmp_path / "kept").rglob("*.nbc"))
+
+
+def test_where_nothing_can_be_written_kernels_are_compiled_in_each_process(compiles, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert compiles(kept=tmp_path / "file")
+    full = OWN.replace("import kernels", """import kernels
+def full(*_): raise OSError(28, "No space left on device")
+from numba.cuda.core.caching import IndexDataCacheFile
+IndexDataCacheFile.save = full""")  # fmt: skip
+    assert compiles(full) and compiles(full)
+
+
 @pytest.mark.skipif(find_spec("cupy") is None, reason="CuPy is not installed")
 def test_cupy_takes_the_same_stream():
     import cupy

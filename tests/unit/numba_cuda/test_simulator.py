@@ -3,11 +3,15 @@
 What Numba's own scheduler says of the same kernels is test_simulator_against_stock.py.
 """
 
+import importlib
+import sys
+
 import numpy as np
 import pytest
 from numba import config, cuda, float32, int32
 
 from backends.numba_cuda.simulator import blocks
+from backends.numba_cuda.simulator.machine import Simulator
 from harness.errors import ConfigError
 
 pytestmark = pytest.mark.skipif(
@@ -129,6 +133,26 @@ def test_blocks_of_a_grid_wait_for_each_other_and_keep_their_shared_memory():
     np.testing.assert_array_equal(out_N, np.full(20, 19))
 
 
+@cuda.jit
+def _asks_again(out_BT):
+    b, t = cuda.blockIdx.x, cuda.threadIdx.x
+    for turn in range(2):
+        own = cuda.shared.array(4, int32)
+        if turn == 0:
+            own[t] = 10 * b + t
+            cuda.shared.array(0, int32)[t] = 1000 * b
+        else:
+            out_BT[b, t] = own[t] + cuda.shared.array(0, int32)[t]
+        cuda.cg.this_grid().sync()
+
+
+def test_a_block_that_asks_again_after_the_grids_barrier_gets_its_own_shared_memory():
+    out_BT = np.zeros((3, 4), np.int32)
+    _asks_again[3, 4, 0, 16](out_BT)
+    b, t = np.indices((3, 4))
+    np.testing.assert_array_equal(out_BT, 1010 * b + t)
+
+
 TABLE = np.array([3, 1, 4, 1], np.float32)
 
 
@@ -199,6 +223,52 @@ def test_device_functions_call_device_functions():
     np.testing.assert_array_equal(out_N, 3 * np.arange(4))
 
 
+OF_ANOTHER_MODULE = """
+from numba import cuda, float32
+
+@cuda.jit(device=True)
+def own_place():
+    return cuda.threadIdx.x + cuda.blockIdx.x * cuda.blockDim.x
+
+@cuda.jit(device=True)
+def of_the_next(x_N):
+    shared = cuda.shared.array(4, float32)
+    shared[cuda.threadIdx.x] = x_N[own_place()]
+    cuda.syncthreads()
+    return shared[(cuda.threadIdx.x + 1) % 4]
+"""
+
+
+def test_device_functions_of_another_module_are_called_by_name_and_through_the_module(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "another_module.py").write_text(OF_ANOTHER_MODULE)
+    (tmp_path / "with_the_kernels.py").write_text("""
+import another_module
+from another_module import of_the_next
+from numba import cuda
+
+@cuda.jit
+def by_name(out_N, x_N):
+    out_N[cuda.grid(1)] = of_the_next(x_N)
+
+@cuda.jit
+def through_the_module(out_N, x_N):
+    out_N[cuda.grid(1)] = another_module.of_the_next(x_N)
+""")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("another_module", "with_the_kernels"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    kernels = importlib.import_module("with_the_kernels")
+    other = kernels.another_module
+    kept = dict(vars(other))
+    for kernel in (kernels.by_name, kernels.through_the_module):
+        out_N = np.zeros(8, np.float32)
+        kernel[2, 4](out_N, np.arange(8.0, dtype=np.float32))
+        np.testing.assert_array_equal(out_N, [1, 2, 3, 0, 5, 6, 7, 4])
+        assert all(vars(other)[name] is value for name, value in kept.items())
+
+
 def test_a_kernel_in_a_function_finds_what_it_encloses():
     @cuda.jit(device=True)
     def twice(x):
@@ -244,6 +314,20 @@ def test_a_kernel_of_somebody_else_is_launched_as_numba_says():
     host_N = np.zeros(10, np.float32)
     _plain.forall(10)(host_N, x_N, 3)
     np.testing.assert_array_equal(host_N, 3 * x_N)
+
+
+def test_a_launch_beside_the_stream_is_refused_while_a_graph_is_captured():
+    """It would run at once, and not when the graph does; on a GPU it is on CUDA's default stream."""
+    machine = Simulator()
+    x_N, out_N = cuda.to_device(np.arange(4.0)), cuda.to_device(np.zeros(4))
+    replay = machine.capture([lambda: machine.launch(_plain, 1, 4, (out_N, x_N, 2))])
+    assert not out_N.copy_to_host().any()
+    with pytest.raises(
+        RuntimeError, match="_plain runs, launched beside the stream, while a graph"
+    ):
+        machine.capture([lambda: _plain[1, 4](out_N, x_N, 3)])
+    replay()
+    np.testing.assert_array_equal(out_N.copy_to_host(), 2 * np.arange(4.0))
 
 
 @cuda.jit
@@ -322,41 +406,60 @@ def test_a_mode_that_there_is_not_is_an_error_that_lists_them(word, monkeypatch)
     assert caught.value.slug == "unknown-simulator-mode"
 
 
+STRETCHES, BLOCKS, THREADS = 5, 4, 8
+HALVES = 2  # of the stretches: a barrier of the grid lies between
+
+
 @cuda.jit
-def _order(threads_BT, next_B, blocks_B, next_1):
+def _order(threads_SBT, next_SB, blocks_HB, next_H):
     b = cuda.blockIdx.x
-    threads_BT[b, next_B[b]] = cuda.threadIdx.x
-    next_B[b] += 1
-    if next_B[b] == 1:
-        blocks_B[next_1[0]] = b
-        next_1[0] += 1
+    for s in range(STRETCHES):
+        h = s // 3
+        if s % 3 == 0 and next_SB[s, b] == 0:
+            blocks_HB[h, next_H[h]] = b
+            next_H[h] += 1
+        threads_SBT[s, b, next_SB[s, b]] = cuda.threadIdx.x
+        next_SB[s, b] += 1
+        if s == 2:
+            cuda.cg.this_grid().sync()
+        else:
+            cuda.syncthreads()
 
 
-def test_threads_and_blocks_come_in_the_order_of_the_mode(order):
+def in_order_of_running():
+    """(threads of each stretch and block, blocks of each half), each as it ran."""
+    shapes = (STRETCHES, BLOCKS, THREADS), (STRETCHES, BLOCKS), (HALVES, BLOCKS), (HALVES,)
+    arrays = [np.zeros(shape, int) for shape in shapes]
+    _order[BLOCKS, THREADS](*arrays)
+    return arrays[0], arrays[2]
+
+
+def test_threads_and_blocks_come_in_the_order_of_the_mode_from_barrier_to_barrier(order):
     if order == "races":
         pytest.skip("this kernel is one race: it writes down who comes first")
-    arrays = np.zeros((4, 8), int), np.zeros(4, int), np.zeros(4, int), np.zeros(1, int)
-    _order[4, 8](*arrays)
-    threads_BT, _, blocks_B, _ = arrays
+    threads_SBT, blocks_HB = in_order_of_running()
     if order == "first":
-        assert (threads_BT == np.arange(8)).all() and (blocks_B == np.arange(4)).all()
+        assert (threads_SBT == np.arange(THREADS)).all()
+        assert (blocks_HB == np.arange(BLOCKS)).all()
     elif order == "reversed":
-        assert (threads_BT == np.arange(8)[::-1]).all() and (blocks_B == np.arange(4)[::-1]).all()
+        assert (threads_SBT == np.arange(THREADS)[::-1]).all()
+        assert (blocks_HB == np.arange(BLOCKS)[::-1]).all()
     else:
-        assert (np.sort(threads_BT) == np.arange(8)).all()
-        assert len({tuple(row) for row in threads_BT.tolist()}) == 4  # drawn anew for each block
-        again = np.zeros((4, 8), int), np.zeros(4, int), np.zeros(4, int), np.zeros(1, int)
-        _order[4, 8](*again)
-        assert (again[0] == threads_BT).all()  # and from a seed
+        assert (np.sort(threads_SBT) == np.arange(THREADS)).all()
+        assert (np.sort(blocks_HB) == np.arange(BLOCKS)).all()
+        # drawn anew for each block and at each barrier
+        assert len({tuple(row) for row in threads_SBT.reshape(-1, THREADS).tolist()}) == 20
+        assert len({tuple(row) for row in blocks_HB.tolist()}) == HALVES
+        again_SBT, again_HB = in_order_of_running()  # and from a seed
+        assert (again_SBT == threads_SBT).all() and (again_HB == blocks_HB).all()
 
 
 def test_the_seed_of_shuffled_is_another_order(monkeypatch):
     seen = set()
     for seed in range(5):
         monkeypatch.setenv("HARNESS_CUDASIM", f"shuffled:{seed}")
-        arrays = np.zeros((4, 8), int), np.zeros(4, int), np.zeros(4, int), np.zeros(1, int)
-        _order[4, 8](*arrays)
-        seen.add(tuple(arrays[0].ravel().tolist()))
+        threads_SBT, _ = in_order_of_running()
+        seen.add(tuple(threads_SBT.ravel().tolist()))
     assert len(seen) == 5
 
 

@@ -74,6 +74,8 @@ from numba.cuda.types import *
 class Device:
     compute_capability = (8, 0)
 dispatcher.get_current_device = lambda: Device
+TILE = 8
+LINES = 2, TILE
 out = {}
 def compiled(function, *types):
     try:
@@ -228,8 +230,43 @@ def test_the_size_of_a_shared_array_may_be_any_number_in_a_simulator():
     assert out_N[0] == 3
 
 
-def test_the_size_of_a_shared_array_is_a_constant_on_a_gpu(ptx):
-    assert ptx["_of_any_size"] == "TypingError"
+TILE = 8
+LINES = 2, TILE
+
+
+@cuda.jit
+def _of_names(out_N):
+    square = cuda.shared.array((TILE, TILE), float32)
+    lines = cuda.local.array(LINES, float32)
+    square[0, 0] = lines[0, 0] = 1
+    out_N[0] = square[0, 0] + lines[0, 0]
+
+
+@cuda.jit
+def _of_a_sum(out_N):
+    padded = cuda.shared.array(TILE + 2, float32)
+    padded[0] = 2
+    out_N[0] = padded[0]
+
+
+@cuda.jit
+def _local_of_a_sum(out_N):
+    padded = cuda.local.array((TILE + 2,), float32)
+    padded[0] = 2
+    out_N[0] = padded[0]
+
+
+@pytest.mark.parametrize("kernel", [_of_names, _of_a_sum, _local_of_a_sum])
+def test_the_size_of_an_array_may_be_computed_in_a_simulator(kernel):
+    out_N = np.zeros(1)
+    kernel[1, 1](out_N)
+    assert out_N[0] == 2
+
+
+def test_the_size_of_an_array_is_a_number_or_a_name_of_the_module_on_a_gpu(ptx):
+    assert ".entry" in ptx["_of_names"]
+    for kernel in ("_of_any_size", "_of_a_sum", "_local_of_a_sum"):
+        assert ptx[kernel] == "TypingError"
 
 
 @cuda.jit
@@ -378,6 +415,23 @@ def _reads(out_N, x_N, i):
     out_N[0] = x_N[i]
 
 
+@cuda.jit
+def _reads_its_own(out_N):
+    mine = cuda.local.array(4, float32)
+    mine[3] = 7
+    out_N[0] = mine[-1]
+
+
+def test_a_negative_index_of_a_local_array_is_an_error_in_strict_modes_alone(monkeypatch):
+    out_N = np.zeros(1)
+    _reads_its_own[1, 1](out_N)
+    assert out_N[0] == 7
+    for mode in ("reversed", "shuffled", "races"):
+        monkeypatch.setenv("HARNESS_CUDASIM", mode)
+        with pytest.raises(PluginError, match="index -1 is not within mine"):
+            _reads_its_own[1, 1](out_N)
+
+
 def test_a_negative_index_is_an_error_here_and_counts_from_the_end_where_it_is_compiled(stock):
     x_N = np.arange(4.0)
     with pytest.raises(PluginError, match="index -1 is not within x_N"):
@@ -422,6 +476,9 @@ COMPILED = [
     (_shuffles, "float32[:]"),
     (_on_one_line, "float32[:]"),
     (_of_any_size, "float32[:], int64"),
+    (_of_names, "float32[:]"),
+    (_of_a_sum, "float32[:]"),
+    (_local_of_a_sum, "float32[:]"),
     (_scales, "float32[:], float32[:]"),
     (_multiplies_and_adds, "float32[:], float32[:]"),
     (_reads, "float32[:], float32[:], uint64"),

@@ -7,6 +7,7 @@ import pytest
 from numba import config, cuda, float32
 
 from backends.numba_cuda.simulator import blocks
+from backends.numba_cuda.simulator.machine import Simulator
 from harness.errors import PluginError
 
 pytestmark = pytest.mark.skipif(
@@ -183,9 +184,18 @@ def _of_local(out_N, i):
 
 @pytest.mark.parametrize("kernel, name", [(_of_shared, "partial"), (_of_local, "mine")])
 @pytest.mark.parametrize("i", [-1, 4])
-def test_an_array_of_the_kernel_is_named_as_its_line_names_it(kernel, name, i):
+def test_an_array_of_the_kernel_is_named_as_its_line_names_it(kernel, name, i, order):
+    if kernel is _of_local and order == "first":
+        pytest.skip("a local array is NumPy's own there: the next test")
     error = fault("kernel-index", kernel, (1, 1), np.zeros(1), i)
     assert error.headline == f"index {i} is not within {name} of shape (4,)"
+
+
+def test_a_local_array_is_numpys_own_in_the_mode_first(order):
+    if order != "first":
+        pytest.skip("it is looked at in this mode: the test before")
+    with pytest.raises(IndexError, match=r"^tid=\[0, 0, 0\] ctaid=\[0, 0, 0\]: index 4 is out of"):
+        _of_local[1, 1](np.zeros(1), 4)
 
 
 @cuda.jit
@@ -249,11 +259,18 @@ def test_more_shared_memory_than_a_gpu_compiles_is_an_error():
 
 
 @pytest.mark.parametrize(
-    "launch", [(1, 1025), (1, (33, 32)), (1, (1, 1, 65)), ((1, 65536), 1), ((1, 1, 65536), 1)]
+    "launch",
+    [(1, 1025), (1, (33, 32)), (1, (1, 1, 65)), ((1, 65536), 1), ((1, 1, 65536), 1), (1, 0)],
 )
 def test_more_than_a_gpu_launches_is_an_error(launch):
     error = fault("kernel-launch", _writes, launch, np.zeros(1), np.zeros((1, 1)), 0, 0)
     assert "_writes" in error.headline
+
+
+def test_less_than_no_blocks_is_an_error_with_the_name_of_the_kernel():
+    with pytest.raises(PluginError, match="_writes: no GPU takes") as caught:
+        Simulator().launch(_writes, -1, 1, (np.zeros(1), np.zeros((1, 1)), 0, 0))
+    assert caught.value.slug == "kernel-launch"
 
 
 # -- races --------------------------------------------------------------------------------------
