@@ -1,8 +1,9 @@
 """Choose few cases that together meet what all of them meet, for kernels that run in a simulator.
 
 What a case meets: each size of each letter (1, either side of a tile, one that is large), its style of
-data, what it leaves out, its setting, its alias, and `accumulate`. Wide cases are for other faults, and
-left out. Large sizes are met at one precision; at the edge of a tile a call is not made again (laws.py).
+data, what it leaves out, its setting, its alias, and `accumulate`. Wide cases take long: only those of
+flat arrays are among them. Large sizes are met at one precision; at the edge of a tile a call is not
+made again (laws.py).
 """
 
 import math
@@ -24,6 +25,9 @@ EDGE = 30
 LARGE = 100
 """Sizes from here on count as one: the edges of tiles of 128 and of 256."""
 
+FLAT = 1 << 16
+"""Elements of an op that has one letter: beyond every tile, and beyond a grid."""
+
 BYTE = 256
 
 ENOUGH = (30, 100)
@@ -36,7 +40,7 @@ def covering(op: Op, cases: Sequence[Case], large: bool = True) -> list[Case]:
     Greedy: the case that meets most for its cost, until nothing is left to be met. large: whether large
     sizes are to be met.
     """
-    left = {case: met(op, case) for case in cases if not is_wide(op, case)}
+    left = {case: met(op, case) for case in cases if not takes_long(op, case)}
     if not large:
         for seen in left.values():
             seen -= {one for one in seen if one[0] == "size" and one[2] == LARGE}
@@ -63,8 +67,14 @@ def met(op: Op, case: Case) -> set[tuple[Any, ...]]:
         found.add(("numbers", case.seed))  # nothing but its numbers tells one case from another
     if case.style == "end-ids" and dims.get("V", 0) > BYTE:
         found.add(("ids beyond a byte",))
-    found |= {("without", case.without), ("alias", case.alias)}
+    found |= {("without", case.without), ("alias", case.alias), ("wide", is_wide(op, case))}
     return found
+
+
+def takes_long(op: Op, case: Case) -> bool:
+    """Whether a case is minutes of a simulator."""
+    flat = len(case.dims) == 1 and case.dims[0][1] <= FLAT
+    return is_wide(op, case) and not flat
 
 
 def is_small(case: Case) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from harness.conformance.cases import Case, cases_of, drawn_case, is_wide, real_case
-from harness.conformance.cover import covering
+from harness.conformance.cover import covering, takes_long
 from harness.conformance.delegation import borrowed, foreign, functions_of_others, loaded_modules
 from harness.conformance.explain import explain
 from harness.conformance.laws import Failure, Judged, Outcome, try_case
@@ -224,11 +224,9 @@ def _cases(
 
 def excuse(backend: Backend, op: Any, case: Case) -> str:
     """Why a backend need not run a case; empty if it must."""
-    if not is_wide(op, case):
-        return ""
-    if backend.arrays == "memoryview":
+    if backend.arrays == "memoryview" and is_wide(op, case):
         return "plain loops: minutes at this size"
-    return backend.slowness
+    return backend.slowness if takes_long(op, case) else ""
 
 
 def _late_imports(case: Case, backend: Backend, before: frozenset[str]) -> list[Failure]:

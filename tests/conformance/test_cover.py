@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from harness.conformance.cases import cases_of, is_wide
-from harness.conformance.cover import covering, is_small, met
+from harness.conformance.cases import cases_of
+from harness.conformance.cover import covering, is_small, met, takes_long
 from harness.conformance.judge import judge, judge_function
 from harness.plugins import Backend, all_ops
 from tests.conformance.wrong import all_wrong
@@ -20,9 +20,9 @@ KERNELS = [
 
 
 @pytest.mark.parametrize("hook", OPS.hooks)
-def test_a_short_list_meets_what_the_whole_one_meets_without_the_wide_cases(hook):
+def test_a_short_list_meets_what_the_whole_one_meets_but_for_what_takes_long(hook):
     op = OPS.op_of(hook)
-    whole = [case for case in cases_of(op, hook, "fp32") if not is_wide(op, case)]
+    whole = [case for case in cases_of(op, hook, "fp32") if not takes_long(op, case)]
     short = covering(op, whole)
     assert set(short) <= set(whole)
 
@@ -39,6 +39,13 @@ def test_short_lists_are_half_as_long_as_the_whole_ones():
         whole += len(cases)
         short += len(covering(OPS.op_of(hook), cases))
     assert short < whole / 2
+
+
+@pytest.mark.parametrize("hook", [hook for hook in OPS.hooks if OPS.op_of(hook).name == hook])
+def test_flat_arrays_are_met_beyond_a_thousand_elements(hook):
+    cases = covering(OPS.op_of(hook), cases_of(OPS.op_of(hook), hook, "fp32"))
+    if [letter for letter, _ in cases[-1].dims] == ["P"]:
+        assert max(dict(case.dims)["P"] for case in cases) > 1024
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
