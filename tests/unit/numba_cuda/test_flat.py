@@ -150,6 +150,17 @@ def test_sgd_is_right_beyond_the_first_stride(rng, momentum):
         np.testing.assert_allclose(get(buffer), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_sgd_leaves_every_bit_where_the_clip_is_nan(rng, momentum):
+    param, velocity, _, grad, lr, _, _ = state(rng, 1000)
+    buffers = [put(a) for a in (param, velocity, grad, lr, float32(np.nan))]
+    if momentum == 0:
+        buffers[1] = None
+    sgd(*buffers, momentum, 0.1)
+    assert get(buffers[0]).tobytes() == param.tobytes()
+    assert momentum == 0 or get(buffers[1]).tobytes() == velocity.tobytes()
+
+
 @pytest.mark.parametrize("key", [None, KEY])
 @pytest.mark.parametrize("clip", [0.7, np.nan])
 def test_adamw_master_is_adamw_and_a_cast_bit_for_bit(rng, key, clip):
