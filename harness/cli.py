@@ -191,19 +191,20 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _backends(arguments: argparse.Namespace) -> int:
-    from harness.plugin_list import installed_lines
+    from harness.plugins.listing import installed_lines
 
     print("\n".join(installed_lines()))
     return 0
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from harness import command_line, plan_table
-    from harness.config import model_of, trainer_settings
-    from harness.interchange.starting_model import starting_model
-    from harness.plugins import all_ops
-    from harness.run_data import load_data
-    from harness.training_plan import TrainingPlan
+    from harness.config import command_line
+    from harness.config.config import model_of, trainer_settings
+    from harness.plugins.loading import all_ops
+    from harness.run.data import load_data
+    from harness.run.starting_model import starting_model
+    from harness.training import plan_table
+    from harness.training.training_plan import TrainingPlan
 
     (config,) = command_line.check(arguments.overrides)
     with starting_model(config) as (config, _):
@@ -215,8 +216,8 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _config(arguments: argparse.Namespace) -> int:
-    from harness import command_line
-    from harness.config import config_text
+    from harness.config import command_line
+    from harness.config.config import config_text
 
     (config,) = command_line.check(arguments.overrides)
     print(config_text(config), end="")
@@ -296,7 +297,7 @@ def _gpu_acceptance(arguments: argparse.Namespace) -> int:
 
 
 def _mutate(arguments: argparse.Namespace) -> int:
-    from harness.conformance.mutate import run_mutate
+    from harness.mutation.mutate import run_mutate
 
     return run_mutate(
         arguments.backend,

@@ -37,7 +37,7 @@ def main(*, is_command: bool = False) -> int:
     """
     from harness import __version__
     from harness.generation.settings import read_arguments
-    from harness.libraries.start_again import start_again_if_asked
+    from harness.machine.reexec import start_again_if_asked
     from harness.train import report
 
     try:
@@ -74,9 +74,9 @@ def execute(config: "GenerateConfig") -> int:
     from harness.interchange.merged import with_adapter
     from harness.interchange.newest_run import chosen_model
     from harness.interchange.opening import open_model
-    from harness.libraries.computed_with import computed_with
-    from harness.libraries.threads import using_threads
-    from harness.resume import shown
+    from harness.machine.computed_with import computed_with
+    from harness.machine.threads import using_threads
+    from harness.run.resume import shown
 
     # What is cheap to check is checked first: weights may take a while.
     texts = [] if config.is_interactive else prompts_of(config)
@@ -104,7 +104,7 @@ def execute(config: "GenerateConfig") -> int:
 
 def help_text() -> str:
     """Usage, then conf/generate.yaml from its first key on: each with its value and meaning."""
-    from harness.config import conf_dir
+    from harness.config.config import conf_dir
 
     values = (conf_dir() / "generate.yaml").read_text(encoding="utf-8").partition("_self_\n")[2]
     return USAGE + "\n".join(f"  {line}" for line in values.strip().splitlines())

@@ -22,8 +22,9 @@ def main(*, is_command: bool = False) -> int:
 
     is_command: this process is `python -m harness.train`, which blas_kernel=library may start again.
     """
-    from harness import __version__, command_line
-    from harness.libraries.start_again import start_again_if_asked
+    from harness import __version__
+    from harness.config import command_line
+    from harness.machine.reexec import start_again_if_asked
 
     try:
         flags, overrides = command_line.split(sys.argv[1:])
@@ -65,8 +66,8 @@ def _hydra_main(outcomes: list[int], count: int) -> None:
     import hydra
     from hydra.core.hydra_config import HydraConfig
 
-    from harness import command_line
-    from harness.config import conf_dir
+    from harness.config import command_line
+    from harness.config.config import conf_dir
 
     command_line.register_schema()
 
@@ -86,8 +87,8 @@ def _hydra_main(outcomes: list[int], count: int) -> None:
 
 def run_one(config: Any) -> int:
     """One run, its errors printed. Returns its exit code."""
-    from harness import command_line
-    from harness.run import Run
+    from harness.config import command_line
+    from harness.run.run import Run
 
     try:
         return Run(command_line.to_run(config)).execute()

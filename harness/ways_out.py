@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from harness.memory_need import MemoryNeed
+from harness.planning.memory_budget import MemoryNeed
 
 if TYPE_CHECKING:
-    from harness.training_plan import TrainerSettings
+    from harness.training.training_plan import TrainerSettings
 
 
 def ways_out(

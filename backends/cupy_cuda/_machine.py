@@ -5,7 +5,7 @@ A machine has memory, one stream, kernels and libraries. The two of them, `_gpu.
 
     name, capability (major, minor), multiprocessors, shared_bytes      what it is
     empty, view, adapt, from_host, to_host, begin_read, zero,           the device hooks, as in
-    synchronize, capture, free_bytes                                    harness/device.py
+    synchronize, capture, free_bytes                                    harness/device/hooks.py
     function(source, name, defines) -> launch(grid, block, arguments, shared_bytes)
     library(name)      `cublaslt`, `cublas`, `cudnn`: a module with the library's own functions
     call(function)     run host code that belongs on the stream: a library's call
@@ -18,8 +18,8 @@ import os
 from functools import cache
 from importlib import import_module
 
+from harness.device.stream import Recorder, shared
 from harness.errors import PluginError, ResourceError
-from harness.stream import Recorder, shared
 
 VARIABLE = "HARNESS_CUDA_ON_CPU"
 

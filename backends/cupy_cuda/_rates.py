@@ -17,7 +17,7 @@ DRAWN = 1 << 16
 
 
 def measure():
-    """See `measure_rates` in harness/device.py; `cache_bytes` is the size of the second-level cache."""
+    """See `measure_rates` in harness/device/hooks.py; `cache_bytes`: size of the second-level cache."""
     from backends.cupy_cuda import matmul
 
     size, nbytes = (128, 1 << 20) if on_cpu() else (SQUARE, COPIED_BYTES)

@@ -1,4 +1,4 @@
-"""Memory of the device for what an op needs in between; harness/lent_scratch.py says how it is used.
+"""Memory of the device for what an op needs in between, as harness/device/lent_scratch.py says.
 
     sums_BC, = scratch((BLOCKS, C))
 
@@ -6,7 +6,7 @@ Nothing is taken while a graph is captured: a plan has lent all that its ops nee
 """
 
 from backends.cupy_cuda._machine import machine
-from harness.lent_scratch import LentScratch, room
+from harness.device.lent_scratch import LentScratch, room
 
 __all__ = ["available", "lend", "needed", "room", "scratch", "takes"]
 

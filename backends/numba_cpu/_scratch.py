@@ -1,9 +1,9 @@
-"""Memory of the host for what a kernel needs in between; harness/lent_scratch.py says how it is used."""
+"""Memory of the host for what a kernel needs in between, as harness/device/lent_scratch.py says."""
 
 import numpy as np
 
-from harness.device import HOST
-from harness.lent_scratch import LentScratch, room
+from harness.device.hooks import HOST
+from harness.device.lent_scratch import LentScratch, room
 
 __all__ = ["available", "lend", "needed", "room", "scratch", "takes"]
 

@@ -24,10 +24,10 @@ import numpy as np
 from backends.numba_cuda import _machine
 from backends.numba_cuda._compiled import SIMULATED
 from backends.numba_cuda._narrow import as_bits
-from harness.conformance.cases import cases_of, letters_of
-from harness.device import HOST
-from harness.plugins import all_ops
-from harness.precision import dtype_under
+from harness.conformance.cases.listing import cases_of, letters_of
+from harness.contract.precision import dtype_under
+from harness.device.hooks import HOST
+from harness.plugins.loading import all_ops
 
 HEAD_SIZES = (16, 32, 48, 64, 80, 96, 128, 192, 256)  # each may be a kernel of its own
 MANY_ROWS = {"N": 65536, "B": 64, "P": 1 << 31, "V": 50304}

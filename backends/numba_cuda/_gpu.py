@@ -21,7 +21,7 @@ from backends.numba_cuda._driver import Driver
 from backends.numba_cuda._kept import keep, was_compiled
 from backends.numba_cuda._machine import VARIABLE
 from backends.numba_cuda._narrow import as_bits
-from harness.stream import Stream, shared
+from harness.device.stream import Stream, shared
 
 PINNED_BYTES = 4 << 20
 """A copy to the device of at most this many bytes goes through pinned memory; a larger one waits."""

@@ -4,7 +4,7 @@ The two of them, `_gpu.Gpu` and `simulator.machine.Simulator`, have these member
 
     name, capability (major, minor), multiprocessors, stream, versions, compile_seconds, simulated
     empty, view, adapt, from_host, to_host, begin_read, zero,           the device hooks, as in
-    synchronize, capture, free_bytes, device_seconds                    harness/device.py
+    synchronize, capture, free_bytes, device_seconds                    harness/device/hooks.py
     launch(kernel, grid, block, arguments)                              on the stream; does not wait
     call(function)                                                      host code that belongs on it
 """
@@ -12,8 +12,8 @@ The two of them, `_gpu.Gpu` and `simulator.machine.Simulator`, have these member
 from functools import cache
 
 from backends.numba_cuda._compiled import SIMULATED
+from harness.device.stream import Recorder, shared
 from harness.errors import PluginError, ResourceError
-from harness.stream import Recorder, shared
 
 VARIABLE = "NUMBA_ENABLE_CUDASIM"
 

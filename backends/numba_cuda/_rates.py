@@ -17,7 +17,7 @@ DRAWN = 1 << 16
 
 
 def measure():
-    """See `measure_rates` in harness/device.py."""
+    """See `measure_rates` in harness/device/hooks.py."""
     simulated = machine().simulated
     nbytes = SIMULATED_BYTES if simulated else COPIED_BYTES
     size = SIMULATED_SQUARE if simulated else SQUARE

@@ -8,7 +8,7 @@ import threading
 
 import numpy as np
 
-from harness.device import HOST
+from harness.device.hooks import HOST
 
 _kept = threading.local()
 

@@ -30,7 +30,7 @@ from backends.numpy_cpu.softmax import softmax_backward, softmax_forward
 from backends.numpy_cpu.squared_norm import squared_norm
 from backends.numpy_cpu.stochastic_cast import stochastic_cast
 from harness import hookimpl
-from harness.libraries.blas import describe
+from harness.machine.blas import describe
 
 device = "host"
 arrays = "numpy"

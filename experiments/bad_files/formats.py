@@ -160,7 +160,7 @@ LORA = Lora(rank=2, alpha=4.0, targets=("q", "v", "fc"))
 
 
 def _make_adapter(folder):
-    from harness.interchange.peft import save_peft
+    from harness.interchange.huggingface.peft import save_peft
 
     shapes = LORA.shapes(MODEL)
     rng = np.random.default_rng(0)
@@ -170,7 +170,7 @@ def _make_adapter(folder):
 
 
 def _read_adapter(path):
-    from harness.interchange.peft import load_peft
+    from harness.interchange.huggingface.peft import load_peft
 
     load_peft(path, MODEL)
 
@@ -203,15 +203,15 @@ def _read_token_file(path):
 
 
 def _make_safetensors(folder):
-    from harness.checkpoint.disk import write_file
-    from harness.checkpoint.tensor_file import encode
+    from harness.files.disk import write_file
+    from harness.files.tensor_file import encode
 
     write_file(folder / "model.safetensors", encode(tensors()))
     return folder / "model.safetensors"
 
 
 def _read_safetensors(path):
-    from harness.checkpoint.tensor_file import read
+    from harness.files.tensor_file import read
 
     read(path)
 

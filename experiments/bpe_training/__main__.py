@@ -16,7 +16,7 @@ import numpy as np
 from harness.data.sources import read_text
 from harness.data.splits import tail
 from harness.data.tokenizer_file import tokenizer_bytes
-from harness.run_folder import versions, write_json_atomically
+from harness.run.folder import versions, write_json_atomically
 from harness.tokenizers import BpeTokenizer, train_bpe
 from harness.tokenizers.byte_alphabet import printable
 

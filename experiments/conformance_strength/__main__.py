@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from harness.conformance import mutate
 from harness.conformance.judge import judge_function
 from harness.conformance.report import machine
 from harness.contract import OpTable
-from harness.plugins import all_ops
+from harness.mutation import mutate
+from harness.plugins.loading import all_ops
 from tests.conformance.honest import TEMPORARIES, all_honest, drawn_cases
 from tests.conformance.wrong import Wrong, all_wrong
 from tests.conformance.wrong.loose import POLICIES, lets_through

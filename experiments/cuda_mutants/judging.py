@@ -21,7 +21,7 @@ from backends.cupy_cuda.on_cpu import compiler
 from experiments.cuda_mutants.mutations import Mutation
 from harness.conformance.check import every_op
 from harness.conformance.judge import judge
-from harness.plugins import load
+from harness.plugins.loading import load
 
 TEXTS = {path.name: path.read_text(encoding="utf-8") for path in sorted(_launch.FOLDER.iterdir())}
 """The files of cuda/, as they were when this process began."""

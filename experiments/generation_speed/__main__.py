@@ -19,13 +19,13 @@ import numpy as np
 
 from experiments.generation_speed.peer import peer_of, why_not
 from harness.bench import op_times
-from harness.decoder import Decoder, NextToken, Recomputer
-from harness.device import HOST
-from harness.dispatch import Dispatch
+from harness.decoding.decoder import Decoder, NextToken, Recomputer
+from harness.device.hooks import HOST
+from harness.execution.parameters import Parameters
 from harness.models.gpt2 import GPT2, build
-from harness.parameters import Parameters
-from harness.plugins import all_ops
-from harness.run_folder import versions, write_json_atomically
+from harness.plugins.dispatch import Dispatch
+from harness.plugins.loading import all_ops
+from harness.run.folder import versions, write_json_atomically
 
 HERE = Path(__file__).parent
 MODEL = GPT2(layers=12, heads=12, channels=768, positions=1024, vocab_size=50257)

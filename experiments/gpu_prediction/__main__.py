@@ -12,12 +12,12 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from harness import command_line
-from harness.config import model_of, trainer_settings
-from harness.plan import Step, View
-from harness.plugins import all_ops
-from harness.run_data import load_data
-from harness.training_plan import TrainingPlan
+from harness.config import command_line
+from harness.config.config import model_of, trainer_settings
+from harness.planning.plan import Step, View
+from harness.plugins.loading import all_ops
+from harness.run.data import load_data
+from harness.training.training_plan import TrainingPlan
 
 GPT2 = [
     "backend=cupy",

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from harness.run_folder import versions, write_json_atomically
+from harness.run.folder import versions, write_json_atomically
 
 HERE = Path(__file__).parent
 SHAPE = "layers=12, heads=12, channels=768, positions=1024, vocab_size=50257"
@@ -26,10 +26,10 @@ SOURCES = {
     """,
     "load": """
         from harness.contract import core_ops
-        from harness.device import HOST
+        from harness.device.hooks import HOST
         from harness.interchange.opening import open_model
         from harness.models.gpt2 import build
-        from harness.parameters import Parameters
+        from harness.execution.parameters import Parameters
         with open_model(argument) as source:
             parameters = Parameters(build(core_ops(), source.model, 1, 1)[0], HOST)
             parameters.load(source)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.conformance.mutate import Worker, draw, read_subject
-from harness.conformance.mutation_report import write_report
+from harness.mutation.mutate import Worker, draw, read_subject
+from harness.mutation.report import write_report
 
 HERE = Path(__file__).resolve().parent
 FILES = (

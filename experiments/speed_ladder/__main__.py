@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from experiments.speed_ladder.rungs import RUNGS, Rung
-from harness.libraries.start_again import CORETYPE
+from harness.machine.reexec import CORETYPE
 
 HERE = Path(__file__).parent
 

@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from harness.acceptance import driver, record, report
+from harness.acceptance import record, report
 from harness.acceptance.head import head_of
 from harness.acceptance.lanes import environment_of, run_part
 from harness.acceptance.parts import MODULES
 from harness.acceptance.piece import Asked, Part
 from harness.errors import ConfigError, NumericsError, ResourceError
+from harness.machine import nvidia_driver as driver
 
 BUDGET_S = 540.0
 RESERVE_S = 12.0  # for ending the last part's processes, and the record

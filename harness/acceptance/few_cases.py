@@ -8,11 +8,11 @@ Exit code 6 where a result is wrong. A line `case` is printed for each, so that 
 import math
 import sys
 
-from harness.conformance.cases import Case, cases_of
+from harness.conformance.cases.listing import Case, cases_of
 from harness.conformance.judge import judge
 from harness.contract import OpTable
 from harness.errors import NumericsError
-from harness.plugins import all_ops, configure, load
+from harness.plugins.loading import all_ops, configure, load
 
 LIBRARIES_OWN = {"cupy": ("matmul", "matmul_gelu")}
 """Backend -> ops that are libraries' kernels, which have been looked at by others and take long here."""

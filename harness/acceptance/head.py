@@ -5,13 +5,13 @@ from datetime import datetime
 from importlib import metadata
 from typing import Any
 
-from harness import __version__
-from harness.acceptance import driver, record
-from harness.acceptance.lanes import ROOT
+from harness import ROOT, __version__
+from harness.acceptance import record
 from harness.acceptance.piece import Asked
-from harness.bench.machine import cpu_model
-from harness.libraries.threads import cores_allowed
-from harness.run_folder import commit
+from harness.machine import nvidia_driver as driver
+from harness.machine.processor import cpu_model
+from harness.machine.threads import cores_allowed
+from harness.run.folder import commit
 
 PACKAGES = (
     "numpy", "ml_dtypes", "numba", "numba-cuda", "cupy-cuda12x", "cupy-cuda13x", "nvmath-python",

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from harness.acceptance.driver import CPU_VARIABLES
+from harness import ROOT
 from harness.acceptance.lane import SETUP
 from harness.acceptance.piece import Asked, Part
+from harness.machine.nvidia_driver import CPU_VARIABLES
 
-ROOT = Path(__file__).resolve().parents[2]
 LOOK_S = 0.05
 TELL_S = 5.0
 PATIENCE_S = 8.0

@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.plugins import all_ops, configure, installed, load
+from harness.plugins.loading import all_ops, configure, installed, load
 
 
 def look(name: str) -> dict[str, Any]:

@@ -14,10 +14,10 @@ import numpy as np
 from harness.bench.device_clock import DeviceClock
 from harness.conformance.tolerance import error_in_tolerances, tolerance
 from harness.contract import Argument, Half, Ids, Op, OpTable, Param, State
-from harness.device import HOST
+from harness.contract.precision import BFLOAT16, dtype_under
+from harness.device.hooks import HOST
 from harness.errors import NumericsError
-from harness.plugins import Backend
-from harness.precision import BFLOAT16, dtype_under
+from harness.plugins.loading import Backend
 
 SMALL_DIMS = {
     "B": 2, "T": 16, "N": 64, "C": 64, "H": 4, "D": 16, "F": 256,

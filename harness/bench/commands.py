@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _peaks() -> int:
-    from harness.bench.peaks import peaks
+    from harness.machine.peaks import peaks
 
     print(peaks(again=True))
     return 0
@@ -81,7 +81,7 @@ def _ops(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from harness.bench.train import USUAL_PEERS, run_bench_train
+    from harness.bench.contest.command import USUAL_PEERS, run_bench_train
 
     # As after Ctrl-C: the contestants are ended with us.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))

@@ -7,7 +7,7 @@ records, and replayed between the marks; elsewhere it is asked for many times in
 
 from collections.abc import Callable
 
-from harness.plugins import Backend
+from harness.plugins.loading import Backend
 
 TARGET_S = 2e-3
 MOST_REPEATS = 100

@@ -11,17 +11,17 @@ from pathlib import Path
 import threadpoolctl  # type: ignore[import-untyped]
 
 from harness.bench.cases import EXCUSED, Bound, Case, Shape, make_case, matrix
-from harness.bench.device_peaks import AnyPeaks, DevicePeaks, best_of, device_peaks
-from harness.bench.machine import load_average
-from harness.bench.peaks import peaks as measured_peaks
 from harness.bench.report import Row, as_json, as_markdown, as_text, duration, shown, write
 from harness.bench.roofline import score, work_of
 from harness.bench.timing import LEAST_ROUNDS, Timing, interleave, measure, once, rounds_within
 from harness.contract import Half, Op, OpTable
+from harness.contract.precision import Precision
 from harness.errors import ConfigError, HarnessError, NumericsError, PluginError
-from harness.libraries.threads import cores_allowed
-from harness.plugins import Backend, all_ops, installed, load
-from harness.precision import Precision
+from harness.machine.device_peaks import AnyPeaks, DevicePeaks, best_of, device_peaks
+from harness.machine.peaks import peaks as measured_peaks
+from harness.machine.processor import load_average
+from harness.machine.threads import cores_allowed
+from harness.plugins.loading import Backend, all_ops, installed, load
 
 BUDGET_S = 0.4
 """Of timed calls, for each backend and case; three rounds are run at least, however long."""

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from harness.acceptance.driver import computed_on_cpu
-from harness.bench import device_peaks
-from harness.bench.device_peaks import AnyPeaks, DevicePeaks
-from harness.bench.peaks import as_record
 from harness.bench.roofline import Score, Work
 from harness.bench.timing import Timing
 from harness.errors import DataError
+from harness.machine import device_peaks
+from harness.machine.device_peaks import AnyPeaks, DevicePeaks
+from harness.machine.nvidia_driver import computed_on_cpu
+from harness.machine.peaks import as_record
 
 FORMAT = 1
 IMPLAUSIBLE_PERCENT = (

@@ -11,9 +11,9 @@ Source: Williams, Waterman and Patterson 2009, doi:10.1145/1498765.1498785.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from harness.bench.device_peaks import AnyPeaks
 from harness.contract import Argument, Half
-from harness.precision import dtype_under
+from harness.contract.precision import dtype_under
+from harness.machine.device_peaks import AnyPeaks
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from harness.bench.device_peaks import AnyPeaks
 from harness.bench.report import duration, figure
 from harness.bench.roofline import Work, floor_of, work_of
-from harness.trainer import Trainer
+from harness.machine.device_peaks import AnyPeaks
+from harness.training.trainer import Trainer
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ damaged later and is ignored with a reason. No file in it can run code.
 path.
 """
 
-from harness.checkpoint.layout import listed, step_name
 from harness.checkpoint.loading import Checkpoint, Ignored, load, newest
 from harness.checkpoint.saving import save, set_aside_after
+from harness.files.checkpoint_names import listed, step_name
 
 __all__ = [
     "Checkpoint",

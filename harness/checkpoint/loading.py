@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness.checkpoint import manifest, tensor_file
-from harness.checkpoint.disk import FileRecord, measure
-from harness.checkpoint.layout import MANIFEST, SUFFIX, damaged, listed, replaced, step_of
+from harness.checkpoint import manifest
 from harness.errors import CheckpointError, NumericsError
-from harness.nonfinite import first_nonfinite
+from harness.files import tensor_file
+from harness.files.checkpoint_names import MANIFEST, SUFFIX, damaged, listed, replaced, step_of
+from harness.files.disk import FileRecord, measure
+from harness.files.nonfinite import first_nonfinite
 
 
 @dataclass(frozen=True)

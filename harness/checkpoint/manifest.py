@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.checkpoint.disk import FileRecord, open_file, read_exactly
-from harness.checkpoint.layout import GROUP_NAME, MANIFEST, SUFFIX, damaged, step_of
 from harness.errors import CheckpointError, NumericsError
+from harness.files.checkpoint_names import GROUP_NAME, MANIFEST, SUFFIX, damaged, step_of
+from harness.files.disk import FileRecord, open_file, read_exactly
 
 FORMAT = "gpt2-harness checkpoint"
 VERSION = 1

@@ -17,9 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from harness.checkpoint import manifest, tensor_file
-from harness.checkpoint.disk import sync_folder, write_file
-from harness.checkpoint.layout import (
+from harness.checkpoint import manifest
+from harness.checkpoint.loading import looks_complete
+from harness.errors import CheckpointError, HarnessError, NumericsError, ResourceError
+from harness.files import tensor_file
+from harness.files.checkpoint_names import (
     GROUP_NAME,
     MANIFEST,
     SUFFIX,
@@ -29,9 +31,8 @@ from harness.checkpoint.layout import (
     step_name,
     step_of,
 )
-from harness.checkpoint.loading import looks_complete
-from harness.errors import CheckpointError, HarnessError, NumericsError, ResourceError
-from harness.nonfinite import first_nonfinite
+from harness.files.disk import sync_folder, write_file
+from harness.files.nonfinite import first_nonfinite
 
 SPARE_BYTES = 1 << 20  # folders, rounding to blocks, and a log line or two
 

@@ -3,15 +3,15 @@
 import sys
 from collections.abc import Iterator
 
-from harness.conformance.cases import parse_case
+from harness.conformance.cases.listing import parse_case
 from harness.conformance.judge import EXPLAINED, Verdict, judge
 from harness.conformance.report import Row, counts, row_of, write_report
 from harness.contract import OpTable
+from harness.contract.precision import POLICIES
 from harness.contract.table import nearest
-from harness.device import HOOKS
+from harness.device.hooks import HOOKS
 from harness.errors import ConfigError, NumericsError, OpNotImplemented
-from harness.plugins import OPS, Backend, all_ops, installed, load
-from harness.precision import POLICIES
+from harness.plugins.loading import OPS, Backend, all_ops, installed, load
 
 
 def run_check(

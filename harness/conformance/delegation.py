@@ -11,9 +11,8 @@ from functools import cache
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from harness import reference
-from harness.contract import Half, OpTable
-from harness.plugins import MARK, Backend, installed
+from harness.contract import Half, OpTable, reference
+from harness.plugins.loading import MARK, Backend, installed
 
 _called: list[str] = []
 

@@ -18,15 +18,15 @@ from typing import Any
 import numpy as np
 
 from harness.conformance.buffers import Memory
-from harness.conformance.cases import Case, shows_temporaries
-from harness.conformance.cover import is_small
-from harness.conformance.data import ROW_STYLES
+from harness.conformance.cases.cover import is_small
+from harness.conformance.cases.data import ROW_STYLES
+from harness.conformance.cases.listing import Case, shows_temporaries
 from harness.conformance.delegation import Delegated, others_raise
 from harness.conformance.time_limit import TookTooLong, time_limit
 from harness.conformance.tolerance import error_in_tolerances
 from harness.conformance.trial import Trial
 from harness.contract.signature import source_line
-from harness.plugins import Backend
+from harness.plugins.loading import Backend
 
 # What views, tuples and a few vectors may take; the arrays of a wide case take 64 KiB.
 SMALL_BLOCKS = 16384

@@ -14,15 +14,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness.conformance.cases import drawn_case, real_case
+from harness.conformance.cases.listing import drawn_case, real_case
 from harness.conformance.check import every_op
 from harness.conformance.judge import EFFORTS, Verdict, excuse, judge
 from harness.conformance.pytest_plugin import VERDICT, backend_names
 from harness.conformance.report import row_of
 from harness.contract import OpTable
+from harness.contract.precision import POLICIES
 from harness.errors import PluginError
-from harness.plugins import Backend, load
-from harness.precision import POLICIES
+from harness.plugins.loading import Backend, load
 
 # Drawn on top of the fixed list; plain loops get fewer, because each takes a hundred times longer.
 DRAWN = {"quick": 20, "full": 300}

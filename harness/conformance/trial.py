@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from harness.conformance.buffers import Layout, lay_out
-from harness.conformance.cases import CACHE, Case, data_of
-from harness.conformance.data import Data
+from harness.conformance.cases.data import Data
+from harness.conformance.cases.listing import CACHE, Case, data_of
 from harness.conformance.tolerance import FLUSHED, tolerance
 from harness.contract import Acc, Half, Op
-from harness.precision import dtype_under
+from harness.contract.precision import dtype_under
 
 Array = np.ndarray
 

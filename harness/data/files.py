@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.checkpoint import disk
 from harness.errors import DataError, ResourceError
+from harness.files import disk
 
 GLOB_CHARACTERS = frozenset("*?[")
 

@@ -21,7 +21,7 @@ from harness.data.token_files import LARGEST_ID, write_token_file
 from harness.data.tokenizer_file import NAME as TOKENIZER_NAME
 from harness.data.tokenizer_file import read_tokenizer_file, write_tokenizer_file
 from harness.errors import ConfigError, DataError, ResourceError
-from harness.staging import put_in_place, recover, stage_beside
+from harness.files.staging import put_in_place, recover, stage_beside
 from harness.tokenizers import Tokenizer, get
 
 

@@ -15,9 +15,9 @@ COMMAND_TIMEOUT_S = 3.0
 
 
 def cores() -> Iterator[Line]:
-    from harness.bench.machine import cpu_model
-    from harness.libraries.pinned import LEVELS, processor_level
-    from harness.libraries.threads import cores_allowed
+    from harness.machine.pinned import LEVELS, processor_level
+    from harness.machine.processor import cpu_model
+    from harness.machine.threads import cores_allowed
 
     allowed, there = cores_allowed(), os.cpu_count() or 1
     level = processor_level()
@@ -30,7 +30,7 @@ def cores() -> Iterator[Line]:
 
 def threads() -> Iterator[Line]:
     """What `threads: null` means here, and variables that contradict each other."""
-    from harness.libraries.threads import asked_by_environment, threads_for
+    from harness.machine.threads import asked_by_environment, threads_for
 
     asked, found = asked_by_environment(), threads_for(None)
     words = ", ".join(f"{name}={count}" for name, count in asked.items())
@@ -49,7 +49,7 @@ def threads() -> Iterator[Line]:
 def memory() -> Iterator[Line]:
     import psutil  # type: ignore[import-untyped]
 
-    from harness.memory_need import available_bytes, readable
+    from harness.planning.memory_budget import available_bytes, readable
 
     available = available_bytes()
     text = f"{readable(available)} available of {readable(psutil.virtual_memory().total)}"
@@ -61,7 +61,7 @@ def memory() -> Iterator[Line]:
 
 def libraries() -> Iterator[Line]:
     """Every BLAS that is loaded by now, with NumPy's first."""
-    from harness.libraries import blas
+    from harness.machine import blas
 
     found = sorted(blas.libraries(), key=lambda info: not blas.belongs_to(info, "numpy"))
     for info in found:
@@ -73,7 +73,7 @@ def libraries() -> Iterator[Line]:
 
 def environment() -> Iterator[Line]:
     """Variables that change speed: those that hold something back are warnings."""
-    from harness.libraries.pinned import SPEED_VARIABLES, facts, pins
+    from harness.machine.pinned import SPEED_VARIABLES, facts, pins
 
     found = pins(facts())
     for pin in found:

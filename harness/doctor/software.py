@@ -15,7 +15,7 @@ from harness.doctor.line import MISSING, OK, WARN, Line, Measured
 from harness.errors import HarnessError, PluginError, ResourceError
 
 if TYPE_CHECKING:
-    from harness.plugins import Backend
+    from harness.plugins.loading import Backend
 
 PYTHONS = ((3, 11), (3, 14))
 DISTRIBUTION = "gpt2-harness"
@@ -67,7 +67,7 @@ def packages() -> Iterator[Line]:
 
 
 def backends() -> Iterator[Line]:
-    from harness.plugins import all_ops, installed, load
+    from harness.plugins.loading import all_ops, installed, load
 
     needed = _default_backends()
     for name in sorted({*installed(), *needed}):
@@ -104,13 +104,13 @@ def _with_its_device(backend: "Backend", text: str) -> Line:
 
 def default_run(measured: Measured) -> Iterator[Line]:
     """Its first step: configuration, data, plan, memory, kernels."""
-    from harness import command_line
-    from harness.config import model_of, trainer_settings
+    from harness.config import command_line
+    from harness.config.config import model_of, trainer_settings
     from harness.data import Sequences
-    from harness.libraries.threads import using_threads
-    from harness.plugins import all_ops
-    from harness.run_data import load_data
-    from harness.trainer import Trainer
+    from harness.machine.threads import using_threads
+    from harness.plugins.loading import all_ops
+    from harness.run.data import load_data
+    from harness.training.trainer import Trainer
 
     try:
         (run,) = command_line.check([])
@@ -198,14 +198,14 @@ def _version(name: str) -> str | None:
 
 def _default_backends() -> set[str]:
     """What the default run computes with."""
-    from harness import command_line
+    from harness.config import command_line
 
     (run,) = command_line.check([])
     return {run.backend}
 
 
 def _halves(backend: Any) -> int:
-    from harness.device import HOOKS
+    from harness.device.hooks import HOOKS
 
     return sum(hook not in HOOKS for hook in backend.functions)
 

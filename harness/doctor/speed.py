@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from harness.doctor.line import MISSING, OK, WARN, Line, Measured
-from harness.libraries import blas_speed
-from harness.libraries.pinned import WORTH_A_WARNING
-from harness.libraries.start_again import CORETYPE
-from harness.libraries.threads import threads_for
+from harness.machine import blas_speed
+from harness.machine.pinned import WORTH_A_WARNING
+from harness.machine.reexec import CORETYPE
+from harness.machine.threads import threads_for
 
 WORTH_A_THREAD = 1.2
 """Times as fast, with all threads instead of one: below it they bring less than they disturb."""
@@ -51,7 +51,7 @@ def matmul(measured: Measured) -> Iterator[Line]:
 
 def peaks() -> Iterator[Line]:
     """Copy bandwidth, if it was measured: that takes longer than a look."""
-    from harness.bench.peaks import cached_peaks
+    from harness.machine.peaks import cached_peaks
 
     found = cached_peaks()
     if found is None:

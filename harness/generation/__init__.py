@@ -8,5 +8,5 @@ text_stream.py    text as its bytes become whole
 answers.py        one text as it comes, several batch by batch, an answer to each line typed
 results.py        what was made, with its settings, in a file
 
-Drawing a token is harness/sampling.py; the logits that it is drawn from, harness/decoder.py.
+Logits are made in harness/decoding/decoder.py; a token is drawn in harness/decoding/sampling.py.
 """

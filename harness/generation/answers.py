@@ -4,8 +4,8 @@ import sys
 from contextlib import closing, suppress
 from itertools import count
 
+from harness.decoding.continuation import INTERRUPTED, Row
 from harness.errors import DataError
-from harness.generation.continuation import INTERRUPTED, Row
 from harness.generation.generator import Generator
 from harness.generation.prompting import Say
 from harness.generation.results import Results

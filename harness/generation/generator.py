@@ -7,20 +7,20 @@ import dataclasses
 import time
 from collections.abc import Generator as Steps
 
-from harness.config import options_of
-from harness.decoder import Decoder, NextToken, Recomputer
-from harness.device import HOST
-from harness.dispatch import Dispatch
-from harness.generation.continuation import INTERRUPTED, Row, continuations
+from harness.config.config import options_of
+from harness.contract.precision import Precision
+from harness.decoding.continuation import INTERRUPTED, Row, continuations
+from harness.decoding.decoder import Decoder, NextToken, Recomputer
+from harness.decoding.sampling import row_stream
+from harness.device.hooks import HOST
+from harness.execution.parameters import Parameters, make_layout
 from harness.generation.prompting import Prompting, Say
 from harness.generation.settings import GenerateConfig, chosen
-from harness.interchange.model_file import ModelFile
-from harness.memory_need import MemoryNeed
 from harness.models.gpt2 import build
-from harness.parameters import Parameters, make_layout
-from harness.plugins import Backend, all_ops, load_wrapper
-from harness.precision import Precision
-from harness.sampling import row_stream
+from harness.models.model_file import ModelFile
+from harness.planning.memory_budget import MemoryNeed
+from harness.plugins.dispatch import Dispatch
+from harness.plugins.loading import Backend, all_ops, load_wrapper
 
 
 @dataclasses.dataclass

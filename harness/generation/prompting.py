@@ -10,7 +10,7 @@ from harness.data.tokenizer_file import read_tokenizer_file
 from harness.errors import ConfigError
 from harness.interchange.llmc import header as llmc_header
 from harness.interchange.llmc.tokenizer import read_llmc_tokenizer
-from harness.interchange.model_file import ModelFile
+from harness.models.model_file import ModelFile
 from harness.tokenizers import NumberTokenizer, Tokenizer
 from harness.tokenizers.gpt2 import Gpt2Tokenizer
 

@@ -9,8 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from harness.data.files import write_atomically
+from harness.decoding.continuation import Row
 from harness.errors import ConfigError, ResourceError
-from harness.generation.continuation import Row
 from harness.generation.prompting import Prompting
 from harness.generation.settings import SOURCES_OF_PROMPTS, GenerateConfig, chosen
 

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.bounds import WORDS, Bounds
-from harness.bounds import check as check_bounds
-from harness.command_line import Application, compose_for, split
-from harness.config import CupyConfig, ops_config, precision_config
+from harness.config.bounds import WORDS, Bounds
+from harness.config.bounds import check as check_bounds
+from harness.config.command_line import Application, compose_for, split
+from harness.config.config import CupyConfig, ops_config, precision_config
 from harness.data.files import read_bytes
+from harness.decoding.sampling import Sampling
 from harness.errors import ConfigError, DataError
-from harness.libraries.threads import MOST_THREADS
-from harness.sampling import Sampling
+from harness.machine.threads import MOST_THREADS
 from harness.tokenizers import utf8
 
 INTERACTIVE = "-"

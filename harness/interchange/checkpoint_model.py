@@ -10,15 +10,15 @@ import numpy as np
 
 from harness import checkpoint, tokenizers
 from harness.checkpoint import Checkpoint
-from harness.checkpoint.layout import SUFFIX, damaged
 from harness.contract import Shape
 from harness.errors import CheckpointError, HarnessError
+from harness.files.checkpoint_names import SUFFIX, damaged
 from harness.interchange.merged import merged
-from harness.interchange.model_file import ModelFile
 from harness.interchange.safetensors_file import SafetensorsFile
 from harness.interchange.stored_tensors import check_tensors, read_finite
 from harness.models.gpt2 import GPT2, SIZES, STANDARD_OPS
 from harness.models.lora import Lora
+from harness.models.model_file import ModelFile
 
 GROUP = "model"
 

@@ -8,10 +8,10 @@ import os
 from pathlib import Path
 
 from harness.errors import ConfigError, DataError, ResourceError
-from harness.interchange.model_file import ModelFile
 from harness.interchange.model_folder import already_there
 from harness.interchange.newest_run import chosen_model
 from harness.interchange.opening import open_model
+from harness.models.model_file import ModelFile
 
 
 def run_import(kind: str, source: str, target: str | None) -> int:
@@ -76,7 +76,7 @@ def run_export_peft(source: str, target: str) -> int:
     from contextlib import closing
 
     from harness.interchange.checkpoint_model import newest_checkpoint
-    from harness.interchange.peft import save_peft
+    from harness.interchange.huggingface.peft import save_peft
 
     with closing(newest_checkpoint(chosen_model(source))) as stored:
         if stored.lora is None:

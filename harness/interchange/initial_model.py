@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from harness.contract import core_ops
+from harness.contract.precision import FLOAT32
+from harness.execution.parameters import initial_values
 from harness.models.gpt2 import GPT2, build
-from harness.parameters import initial_values
-from harness.precision import FLOAT32
 from harness.tokenizers import Tokenizer
 
 

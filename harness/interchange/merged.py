@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from harness.errors import ConfigError, NumericsError
-from harness.interchange.model_file import ModelFile
 from harness.models.gpt2 import GPT2
 from harness.models.kinds import kind_of
 from harness.models.lora import TARGETS, Lora, check_pairs, pair_names
+from harness.models.model_file import ModelFile
 from harness.tokenizers import Tokenizer
 
 BLOCK_NUMBERS = 1 << 18  # of float64: 2 MiB
@@ -41,7 +41,7 @@ def merged(
 
 def with_adapter(source: ModelFile, folder: Path | str, sign: int = 1) -> ModelFile:
     """The model with the adapter of a folder in peft's layout; without it again for sign -1."""
-    from harness.interchange.peft import load_peft
+    from harness.interchange.huggingface.peft import load_peft
 
     if isinstance(source, MergedModel):
         raise ConfigError(

@@ -3,7 +3,7 @@
     model.safetensors   the tensors of harness/models/kinds.py, float32 or bfloat16
     model.json          shape, tokenizer, what it was made from, size and sha256 of the tensors
 
-Once it has its name there is all of it: harness/staging.py.
+Once it has its name there is all of it: harness/files/staging.py.
 """
 
 import dataclasses
@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 
 from harness import tokenizers
-from harness.checkpoint.disk import FileRecord, measure, write_file
-from harness.checkpoint.json_file import read_json
-from harness.checkpoint.layout import damaged
-from harness.checkpoint.tensor_file import dtype_of
 from harness.errors import CheckpointError, HarnessError, ResourceError, shortened
-from harness.interchange.model_file import ModelFile
+from harness.files.checkpoint_names import damaged
+from harness.files.disk import FileRecord, measure, write_file
+from harness.files.json_file import read_json
+from harness.files.staging import whole_folder
+from harness.files.tensor_file import dtype_of
 from harness.interchange.safetensors_file import SafetensorsFile, write_safetensors
 from harness.interchange.stored_tensors import STORED, check_tensors, read_finite
 from harness.models.gpt2 import GPT2, SIZES, STANDARD_OPS
 from harness.models.kinds import tensor_shapes
-from harness.staging import whole_folder
+from harness.models.model_file import ModelFile
 from harness.tokenizers import Tokenizer
 
 DESCRIPTION = "model.json"

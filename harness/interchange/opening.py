@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness.checkpoint.layout import MANIFEST
 from harness.errors import CheckpointError
-from harness.interchange.model_file import ModelFile
+from harness.files.checkpoint_names import MANIFEST
 from harness.interchange.model_folder import DESCRIPTION
+from harness.models.model_file import ModelFile
 
 
 @contextmanager

@@ -4,7 +4,7 @@
         file.read_into("wte.weight", wte_VC)
         file.read_into("c_attn.weight", qkvw_OI, transposed=True)
 
-The format, and the checks of its header, are those of harness/checkpoint/tensor_file.py, which reads
+The format, and the checks of its header, are those of harness/files/tensor_file.py, which reads
 whole files; this one keeps the file open and leaves the tensors on the disk until they are asked for.
 """
 
@@ -17,17 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from harness.checkpoint.disk import FileRecord, open_file, read_exactly, write_file
-from harness.checkpoint.json_file import parse
-from harness.checkpoint.layout import damaged
-from harness.checkpoint.tensor_file import (
-    LENGTH,
-    METADATA,
-    Entry,
-    dtype_of,
-    header_of,
-    read_header,
-)
+from harness.files.checkpoint_names import damaged
+from harness.files.disk import FileRecord, open_file, read_exactly, write_file
+from harness.files.json_file import parse
+from harness.files.tensor_file import LENGTH, METADATA, Entry, dtype_of, header_of, read_header
 from harness.interchange.closable import Closable
 
 BLOCK_BYTES = 2 << 20  # the largest temporary; turned around, it still fits a processor's cache

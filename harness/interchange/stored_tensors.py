@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.checkpoint.layout import damaged
 from harness.contract import Shape
 from harness.errors import NumericsError
+from harness.files.checkpoint_names import damaged
+from harness.files.nonfinite import first_nonfinite
 from harness.interchange.safetensors_file import SafetensorsFile
 from harness.models.gpt2 import GPT2
 from harness.models.kinds import tensor_shapes
-from harness.nonfinite import first_nonfinite
 
 STORED = ("float32", "bfloat16")
 

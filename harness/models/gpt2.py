@@ -17,7 +17,7 @@ import numpy as np
 
 from harness.contract import Ids, OpTable, Shape
 from harness.errors import ConfigError
-from harness.program import Init, Parameter, Program, Tensor
+from harness.graph.program import Init, Parameter, Program, Tensor
 
 VOCABULARY_MULTIPLE = 128
 LAYERNORM_EPS = 1e-5

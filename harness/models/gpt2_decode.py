@@ -9,8 +9,8 @@ states of the program, `keys.0` .. `values.11`, of capacity places a row.
 
 from harness.contract import OpTable
 from harness.errors import ConfigError
+from harness.graph.program import Program, Tensor
 from harness.models.gpt2 import GPT2, LAYERNORM_EPS, Adapter, Weights
-from harness.program import Program, Tensor
 
 
 def build_decode(

@@ -16,9 +16,9 @@ import numpy as np
 from harness.contract import Shape
 from harness.contract.table import nearest
 from harness.errors import CheckpointError, ConfigError, NumericsError
+from harness.graph.program import Program, Tensor
 from harness.models.gpt2 import GPT2, zeros
 from harness.models.kinds import kind_shapes
-from harness.program import Program, Tensor
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@
 
 A number that lies three quarters of the way to the next bfloat16 goes there three times in four: the
 mean of out is x. So an update far smaller than a weight's last place is not lost, only rarer.
-The word of element i is word i mod 4 of Philox4x32-10 (`harness/philox.py`) with the counter
+The word of element i is word i mod 4 of Philox4x32-10 (`harness/contract/philox.py`) with the counter
 (i div 4: its low word, its high word, 0, 0): any part of an arena is rounded as within the whole.
 Source: Gupta et al. 2015, arXiv:1502.02551; Salmon et al. 2011 (Philox).
 """
@@ -13,7 +13,7 @@ Source: Gupta et al. 2015, arXiv:1502.02551; Salmon et al. 2011 (Philox).
 import numpy as np
 
 from harness.contract import Const, Ids, Magnitude, Out, hookspec
-from harness.philox import words
+from harness.contract.philox import words
 
 SHAPES = ({"P": 1 << 20}, {"P": 124_475_904})
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from harness.precision import Precision
+from harness.contract.precision import Precision
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,15 @@ import dataclasses
 import gc
 from collections.abc import Iterator
 
-from harness.config import RunConfig, precision_of, trainer_settings
-from harness.dispatch import EXPAND
+from harness.config.config import RunConfig, precision_of, trainer_settings
 from harness.interchange.llmc.debug_state import LlmcDebugState
-from harness.interchange.model_file import ModelFile
-from harness.libraries.threads import threads_for, using_threads
+from harness.machine.threads import threads_for, using_threads
 from harness.models.gpt2 import GPT2
-from harness.plugins import all_ops
-from harness.trainer import Trainer
-from harness.training_plan import TrainerSettings
+from harness.models.model_file import ModelFile
+from harness.plugins.dispatch import EXPAND
+from harness.plugins.loading import all_ops
+from harness.training.trainer import Trainer
+from harness.training.training_plan import TrainerSettings
 from harness.verify import steps_check
 from harness.verify.bounds import PUBLISHED_STEPS, bounds_for
 from harness.verify.difference import Row

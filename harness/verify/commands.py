@@ -4,9 +4,9 @@ import json
 import os
 from pathlib import Path
 
-from harness.checkpoint.disk import write_atomically
-from harness.config import model_of
+from harness.config.config import model_of
 from harness.errors import CheckpointError, ConfigError, ResourceError
+from harness.files.disk import write_atomically
 from harness.interchange.llmc import header as llmc_header
 from harness.interchange.llmc.debug_state import LlmcDebugState
 from harness.interchange.opening import open_model

@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from harness.autodiff import differentiate
 from harness.contract import Acc, core_ops
 from harness.contract.signature import merge_leading
-from harness.interchange.model_file import ModelFile
-from harness.memory_need import MemoryNeed
+from harness.graph.autodiff import differentiate
+from harness.graph.program import Call, Tensor, expand
 from harness.models.gpt2 import GPT2, build
 from harness.models.kinds import tensor_shapes
-from harness.optimizer import OptimizerSettings
-from harness.program import Call, Tensor, expand
+from harness.models.model_file import ModelFile
+from harness.planning.memory_budget import MemoryNeed
+from harness.training.optimizer import OptimizerSettings
 
 PIECE = 1 << 18  # numbers that AdamW takes at a time: its formula makes eight arrays on its way
 

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from harness import command_line
-from harness.config import RunConfig
+from harness.config import command_line
+from harness.config.config import RunConfig
 from harness.errors import ConfigError
 
 WHO_COMPUTES = (

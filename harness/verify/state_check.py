@@ -6,8 +6,8 @@ import numpy as np
 
 from harness.interchange.llmc.debug_state import LlmcDebugState
 from harness.models.kinds import KINDS, kind_shapes, tensor_names
-from harness.op_errors import naming_the_op
-from harness.trainer import Trainer
+from harness.plugins.op_errors import naming_the_op
+from harness.training.trainer import Trainer
 from harness.verify.bounds import Bounds
 from harness.verify.difference import Difference, Row
 

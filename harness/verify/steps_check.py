@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from harness.errors import NumericsError
-from harness.interchange.model_file import ModelFile
 from harness.models.gpt2 import GPT2
-from harness.optimizer import OptimizerSettings
-from harness.trainer import Trainer
+from harness.models.model_file import ModelFile
+from harness.training.optimizer import OptimizerSettings
+from harness.training.trainer import Trainer
 from harness.verify.float64 import Float64Model
 
 LEARNING_RATE = 1e-4

@@ -13,10 +13,10 @@ import pytest
 
 from harness.bench.cases import Bound, make_case
 from harness.bench.ops import devices_of, finished, load_all, one_line, reason_not_to_run
-from harness.bench.peaks import peaks as measured_peaks
 from harness.bench.report import Row, as_json, as_markdown, as_text, shown, write
 from harness.bench.timing import Timing
-from harness.plugins import all_ops
+from harness.machine.peaks import peaks as measured_peaks
+from harness.plugins.loading import all_ops
 
 FOLDER = Path(__file__).parent
 ROWS = pytest.StashKey[list[Row]]()

@@ -7,7 +7,7 @@ import pytest
 from harness.bench.cases import matrix
 from harness.bench.ops import BUDGET_S
 from harness.bench.timing import Timing, once, rounds_within
-from harness.plugins import all_ops, installed
+from harness.plugins.loading import all_ops, installed
 
 CASES = matrix(all_ops(), (), ("small", "real"))
 

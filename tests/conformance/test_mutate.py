@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.conformance import mutate as tool
-from harness.conformance import mutation_report
-from harness.conformance.mutants import mutate, mutations_of
 from harness.errors import NumericsError, PluginError
-from harness.plugins import all_ops
+from harness.mutation import mutate as tool
+from harness.mutation import report as mutation_report
+from harness.mutation.mutants import mutate, mutations_of
+from harness.plugins.loading import all_ops
 
 KERNEL = '''
 """A text, with 1 + 1 in it."""

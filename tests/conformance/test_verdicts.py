@@ -13,7 +13,7 @@ from harness.conformance.check import run_check
 from harness.conformance.judge import judge, judge_function
 from harness.conformance.report import merged, row_of, write_report
 from harness.errors import ConfigError, NumericsError, OpNotImplemented, PluginError
-from harness.plugins import all_ops, load
+from harness.plugins.loading import all_ops, load
 from tests.conformance.kernels import matmul
 
 OPS = all_ops()
@@ -285,7 +285,7 @@ def test_other_peoples_runs_are_not_disturbed(elsewhere):
 def test_the_plugin_imports_nothing_heavy():
     code = (
         "import sys, harness.conformance.pytest_plugin\n"
-        "assert not {'numpy', 'hypothesis', 'harness.plugins'} & set(sys.modules), sys.modules"
+        "assert not {'numpy', 'hypothesis', 'harness.plugins.loading'} & set(sys.modules), sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness import command_line
-from harness.config import config_text
+from harness.config import command_line
+from harness.config.config import config_text
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "config.md"
 MADE_FROM_THE_CONTRACT = ("ops.", "precision_of.")

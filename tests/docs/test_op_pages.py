@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import op_docs
-from harness.contract import core_ops
+from harness.contract import core_ops, op_docs
 
 OPS = core_ops()
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "ops"
@@ -75,7 +74,7 @@ def test_the_generated_parts_are_fresh():
     stale = [
         p.name for p, text in op_docs.renewed(OPS).items() if text != p.read_text(encoding="utf-8")
     ]
-    assert not stale, "python -m harness.op_docs"
+    assert not stale, "python -m harness.contract.op_docs"
 
 
 def test_check_tells_stale_pages_by_its_exit_code(monkeypatch, tmp_path, capsys):

@@ -63,7 +63,7 @@ def train(workplace, capfd) -> Callable[..., Outcome]:
     """Run with overrides that are added to SMALL; small=False: with the overrides alone."""
     from omegaconf import OmegaConf
 
-    from harness import command_line
+    from harness.config import command_line
     from harness.errors import HarnessError
     from harness.train import report, run_one
 
@@ -90,7 +90,7 @@ def faulty(workplace) -> Callable[..., str]:
     def write(hook: str, statement: str, first: int, last: int = 10**9) -> str:
         import inspect
 
-        from harness.plugins import all_ops
+        from harness.plugins.loading import all_ops
 
         names = ", ".join(inspect.signature(all_ops().half(hook).spec).parameters)
         path = workplace / f"faulty_{hook}.py"

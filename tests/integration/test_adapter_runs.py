@@ -8,13 +8,13 @@ import pytest
 from safetensors.numpy import load_file
 
 from harness import cli
+from harness.execution.parameters import initial_values
+from harness.interchange.huggingface.peft import load_peft
 from harness.interchange.opening import open_model
-from harness.interchange.peft import load_peft
 from harness.models.gpt2 import GPT2, build
 from harness.models.kinds import tensor_shapes
 from harness.models.lora import Lora
-from harness.parameters import initial_values
-from harness.plugins import all_ops
+from harness.plugins.loading import all_ops
 
 LORA = ("adapter=lora", "adapter.targets=[q,v,fcproj]", "schedule=constant", "optimizer.lr=0.01")
 MODEL = GPT2(layers=1, heads=2, channels=32, positions=16, vocab_size=256, init="uniform")

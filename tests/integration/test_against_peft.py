@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from harness.errors import CheckpointError
+from harness.interchange.huggingface.peft import load_peft, save_peft
 from harness.interchange.merged import merged
-from harness.interchange.peft import load_peft, save_peft
 from harness.models.gpt2 import GPT2
 from harness.models.lora import Lora
-from harness.optimizer import OptimizerSettings
-from harness.plugins import all_ops
-from harness.trainer import Trainer, TrainerSettings
+from harness.plugins.loading import all_ops
+from harness.training.optimizer import OptimizerSettings
+from harness.training.trainer import Trainer, TrainerSettings
 
 LOGITS_TOLERANCE = 1e-5  # relative L2, both in float32
 GRADIENT_TOLERANCE = 1e-4  # relative L2; CONFORMANCE's for whole models

@@ -14,9 +14,9 @@ import pytest
 
 from harness.errors import PluginError
 from harness.models.gpt2 import GPT2
-from harness.optimizer import OptimizerSettings
-from harness.plugins import all_ops, load
-from harness.trainer import Trainer, TrainerSettings
+from harness.plugins.loading import all_ops, load
+from harness.training.optimizer import OptimizerSettings
+from harness.training.trainer import Trainer, TrainerSettings
 
 # Float32 between ops: CONFORMANCE asks this of whole models, and measured is 1e-6 at most.
 GRADIENT_TOLERANCE = 1e-4  # relative L2, of each of the sixteen kinds

@@ -159,7 +159,7 @@ def test_a_disk_that_is_read_only_is_an_error_of_resources(train, monkeypatch):
 
 
 def test_too_little_memory_names_the_largest_tensors_and_ways_to_shrink(train, monkeypatch):
-    monkeypatch.setattr("harness.memory_need.available_bytes", lambda: 400_000)
+    monkeypatch.setattr("harness.planning.memory_budget.available_bytes", lambda: 400_000)
     outcome = train("batch_size=8")
     assert outcome.code == RESOURCE
     assert_one_error(outcome.err)
@@ -172,7 +172,7 @@ def test_too_little_memory_names_the_largest_tensors_and_ways_to_shrink(train, m
 
 
 def test_the_batch_that_memory_has_room_for_is_one_that_it_takes(train, monkeypatch):
-    monkeypatch.setattr("harness.memory_need.available_bytes", lambda: 1_500_000)
+    monkeypatch.setattr("harness.planning.memory_budget.available_bytes", lambda: 1_500_000)
     refused = train("batch_size=64", "data=counting")
     assert refused.code == RESOURCE
     batch, accumulation = re.search(

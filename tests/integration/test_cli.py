@@ -98,11 +98,11 @@ def test_options_may_stand_among_the_settings(harness):
 
 
 def test_the_plans_memory_is_what_the_trainer_takes(harness):
-    from harness import command_line
-    from harness.config import model_of, trainer_settings
-    from harness.plugins import all_ops
-    from harness.run import load_data
-    from harness.trainer import Trainer
+    from harness.config import command_line
+    from harness.config.config import model_of, trainer_settings
+    from harness.plugins.loading import all_ops
+    from harness.run.run import load_data
+    from harness.training.trainer import Trainer
 
     run = command_line.compose(TEXT)
     settings = trainer_settings(run, model_of(run, load_data(run).vocab_size))

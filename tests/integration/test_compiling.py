@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.compiling import CompileClock
+from harness.plugins.compile_clock import CompileClock
 
 SLOW_TO_COMPILE = '''
 """out = gelu(x), after half a second of compiling, once."""

@@ -8,9 +8,9 @@ from harness import cli
 from harness.doctor import examination, machine, software
 from harness.doctor.line import MISSING, OK, WARN, Line, Measured
 from harness.errors import PluginError, ResourceError
-from harness.libraries import blas_speed
-from harness.libraries.blas_speed import Speed
-from harness.libraries.threads import THREAD_VARIABLES
+from harness.machine import blas_speed
+from harness.machine.blas_speed import Speed
+from harness.machine.threads import THREAD_VARIABLES
 
 FAST = Speed(threads=2, as_is=100e9, kernels="Haswell", one_thread=55e9)
 
@@ -122,7 +122,7 @@ def test_threads_that_bring_nothing_are_a_warning(examined):
 
 
 def test_variables_that_contradict_each_other_are_told(examined, monkeypatch):
-    monkeypatch.setattr("harness.libraries.threads.cores_allowed", lambda: 4)
+    monkeypatch.setattr("harness.machine.threads.cores_allowed", lambda: 4)
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
     _, lines, _ = examined()

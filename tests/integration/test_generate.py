@@ -358,7 +358,7 @@ def test_a_closed_pipe_ends_it_quietly(workplace):
 
 
 def test_help_lists_every_key_with_its_meaning(asked):
-    from harness.command_line import known_keys
+    from harness.config.command_line import known_keys
     from harness.generation.settings import GENERATE
 
     found = asked("--help")
@@ -437,7 +437,7 @@ def test_what_is_asked_wrongly_is_refused_before_a_model_is_opened(
 def test_what_does_not_fit_the_model_is_refused_before_its_weights_are_read(
     asked, monkeypatch, typed, code, slug, words
 ):
-    monkeypatch.setattr("harness.parameters.Parameters.load", None)
+    monkeypatch.setattr("harness.execution.parameters.Parameters.load", None)
     found = asked(f"model_from={MODEL}", *_words(typed))
     assert (found.code, found.out) == (code, ""), found.err
     assert f"\nerror[{slug}]" in found.err and words in found.err, found.err

@@ -29,7 +29,7 @@ each_way = pytest.mark.parametrize("way", ["bfloat16", "float32"])
 
 
 def test_without_the_plugin_the_mix_says_what_is_missing(train, monkeypatch):
-    from harness import plugins
+    from harness.plugins import loading as plugins
 
     found = {name: p for name, p in plugins.installed().items() if name != "torch"}
     monkeypatch.setattr(plugins, "installed", lambda group=plugins.BACKENDS: found)
@@ -40,7 +40,7 @@ def test_without_the_plugin_the_mix_says_what_is_missing(train, monkeypatch):
 
 
 def test_the_mix_is_bfloat16_with_products_of_torch_and_the_rest_of_numba(tmp_path):
-    from harness import command_line
+    from harness.config import command_line
 
     (run,) = command_line.check(["ops=cpu_bf16"])
     chosen = {key: name for key, name in vars(run.ops).items() if name is not None}

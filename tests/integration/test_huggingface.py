@@ -11,9 +11,9 @@ from harness.errors import CheckpointError
 from harness.interchange.huggingface.folder import HuggingFaceModel, write_huggingface
 from harness.models.gpt2 import GPT2
 from harness.models.kinds import tensor_shapes
-from harness.optimizer import OptimizerSettings
-from harness.plugins import all_ops
-from harness.trainer import Trainer, TrainerSettings
+from harness.plugins.loading import all_ops
+from harness.training.optimizer import OptimizerSettings
+from harness.training.trainer import Trainer, TrainerSettings
 
 WHY = "the extra [reference] is not installed"
 TOLERANCE = 1e-5  # absolute: our float32 against their float64, on logits of deviation 1.4

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 from harness import checkpoint as checkpoints
-from harness import command_line
 from harness.cli import main
+from harness.config import command_line
 from harness.interchange.initial_model import InitialModel
 from harness.interchange.llmc.model import write_llmc_model
 from harness.interchange.model_folder import write_model_folder
 from harness.interchange.opening import open_model
-from harness.interchange.starting_model import starting_model
 from harness.models.gpt2 import GPT2
 from harness.models.kinds import tensor_shapes
+from harness.run.starting_model import starting_model
 from harness.tokenizers import get
 
 # What `model=micro` is on text in bytes: from stored weights of the same seed, the run is the same.

@@ -8,14 +8,14 @@ import tracemalloc
 import pytest
 
 from harness.contract import core_ops
-from harness.device import HOST
+from harness.device.hooks import HOST
+from harness.execution.parameters import Parameters
 from harness.interchange.huggingface.folder import write_huggingface
 from harness.interchange.initial_model import InitialModel
 from harness.interchange.llmc.model import write_llmc_model
 from harness.interchange.model_folder import write_model_folder
 from harness.interchange.opening import open_model
 from harness.models.gpt2 import GPT2, build
-from harness.parameters import Parameters
 
 # Half of it the token embedding, as for a reader that holds a tensor twice to show.
 MODEL = GPT2(layers=2, heads=8, channels=256, positions=64, vocab_size=6_400)

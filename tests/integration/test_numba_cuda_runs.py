@@ -8,8 +8,8 @@ import pytest
 from backends.cupy_cuda._machine import on_cpu
 from backends.cupy_cuda.on_cpu import compiler
 from backends.numba_cuda._compiled import SIMULATED
-from harness import stream
 from harness.cli import main as cli
+from harness.device import stream
 
 pytestmark = pytest.mark.skipif(not SIMULATED, reason="held against the simulator, not a GPU")
 beside_cupy = pytest.mark.skipif(not on_cpu(), reason="cupy is on a GPU, and this is the simulator")

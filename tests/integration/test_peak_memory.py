@@ -9,16 +9,16 @@ import pytest
 
 from harness.contract import core_ops
 from harness.errors import PluginError
-from harness.memory_need import available_bytes
 from harness.models.gpt2 import GPT2
-from harness.trainer import TrainerSettings, TrainingPlan
+from harness.planning.memory_budget import available_bytes
+from harness.training.trainer import TrainerSettings, TrainingPlan
 
 MEASURE = """
 import gc, json, sys
 import numpy as np
 from harness.models.gpt2 import GPT2
-from harness.plugins import all_ops
-from harness.trainer import Trainer, TrainerSettings
+from harness.plugins.loading import all_ops
+from harness.training.trainer import Trainer, TrainerSettings
 
 (backend,) = sys.argv[1:]
 B, T = 4, 64

@@ -7,7 +7,7 @@ from harness.cli import main
 from harness.data import read_token_file
 from harness.interchange.llmc.model import LlmcModel, write_llmc_model
 from harness.models.gpt2 import GPT2
-from harness.optimizer import OptimizerSettings
+from harness.training.optimizer import OptimizerSettings
 from harness.verify.float64 import Float64Model
 from harness.verify.seeded_model import SeededModel
 

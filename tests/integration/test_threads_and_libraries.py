@@ -13,7 +13,7 @@ from harness import cli, generate
 from harness import train as trainer
 from harness.errors import ConfigError
 from harness.generation.settings import read_arguments
-from harness.libraries.threads import THREAD_VARIABLES, cores_allowed
+from harness.machine.threads import THREAD_VARIABLES, cores_allowed
 
 PINNED = {"OPENBLAS_CORETYPE": "Prescott"}
 """Kernels that every x86 processor has, and that are slower on every one of the last ten years."""
@@ -119,7 +119,7 @@ def test_what_is_no_number_of_threads_and_no_choice_is_refused(train, override, 
 
 
 def test_a_variable_that_leaves_cores_idle_is_followed_and_warned_of(train, monkeypatch):
-    monkeypatch.setattr("harness.libraries.threads.cores_allowed", lambda: 2)
+    monkeypatch.setattr("harness.machine.threads.cores_allowed", lambda: 2)
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
     outcome = train("steps=1")
     assert header(outcome.out, "threads") == ["1 of 2 cores, by OPENBLAS_NUM_THREADS=1"]

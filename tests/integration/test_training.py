@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from harness import cli, command_line
-from harness.config import model_of, schedule_of, trainer_settings
+from harness import cli
+from harness.config import command_line
+from harness.config.config import model_of, schedule_of, trainer_settings
 from harness.data import Sequences
 from harness.models.gpt2 import build
-from harness.plugins import all_ops
-from harness.run import load_data
-from harness.trainer import Trainer
+from harness.plugins.loading import all_ops
+from harness.run.run import load_data
+from harness.training.trainer import Trainer
 
 # As OpenAI's checkpoints and llm.clj's micro model count.
 PUBLISHED = {
@@ -98,7 +99,7 @@ def test_without_clipping_no_norm_is_computed(train):
 
 def test_mfu_is_of_the_peak_that_was_measured_here(train, monkeypatch):
     peaks = SimpleNamespace(best=SimpleNamespace(matmul_flops_per_s=1e9))
-    monkeypatch.setattr("harness.bench.peaks.cached_peaks", lambda: peaks)
+    monkeypatch.setattr("harness.machine.peaks.cached_peaks", lambda: peaks)
     outcome = train("data=counting")
     for record in outcome.records():
         # 6 N + 6 L C T, as llm.c counts

@@ -10,7 +10,7 @@ from harness.errors import HarnessError, PluginError
 from harness.interchange.llmc.model import LlmcModel
 from harness.models.gpt2 import GPT2
 from harness.models.kinds import KINDS
-from harness.plugins import all_ops, load
+from harness.plugins.loading import all_ops, load
 from harness.verify import steps_check
 from harness.verify.commands import run_verify, run_verify_write
 

@@ -1,4 +1,4 @@
-// Random words by their number: Philox4x32-10, word for word that of harness/philox.py.
+// Random words by their number: Philox4x32-10, word for word that of harness/contract/philox.py.
 //
 // Include quads.cuh first. A block of four words is a function of its counter and a key alone, so any
 // thread makes those of its own elements: element i has word i mod 4 of the block of counter i div 4.

@@ -21,9 +21,9 @@ import numpy as np
 from backends.cupy_cuda._gpu_errors import no_kernel
 from backends.cupy_cuda._machine import VARIABLE
 from backends.cupy_cuda.on_cpu.compiler import POOL, compile_seconds, compiled, found_compiler
-from harness.device import HOST
+from harness.device.hooks import HOST
+from harness.device.stream import Recorder
 from harness.errors import ConfigError
-from harness.stream import Recorder
 
 LETTERS = {np.int32: "i", np.int64: "l", np.float32: "f"}
 SIZES = {"i": ctypes.c_int32, "l": ctypes.c_int64, "f": ctypes.c_float}

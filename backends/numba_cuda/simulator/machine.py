@@ -14,8 +14,8 @@ from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 
 from backends.numba_cuda._narrow import as_bits
 from backends.numba_cuda.simulator import blocks, faults
-from harness.device import HOST
-from harness.stream import Recorder
+from harness.device.hooks import HOST
+from harness.device.stream import Recorder
 
 POISON = 0xFF
 

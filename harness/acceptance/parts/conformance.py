@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any
 
 from harness.acceptance.piece import Asked, NotHere, Part, Piece, Result
-from harness.conformance.cases import real_case
+from harness.conformance.cases.listing import real_case
 from harness.conformance.judge import judge
 from harness.contract import OpTable
-from harness.plugins import Backend, all_ops, configure, load
+from harness.plugins.loading import Backend, all_ops, configure, load
 
 TOUCHED = {"matmul": ("matmul", "classifier"), "attention": ("attention",)}
 """Setting -> how the ops begin that it changes; of any other setting, all ops are asked."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from harness.acceptance.piece import Asked, NotHere, Part, Piece, Result
-from harness.plugins import all_ops, configure, load
+from harness.plugins.loading import all_ops, configure, load
 
 HOOK = "gelu_forward"
 LAUNCHES, ROUNDS = 500, 20

@@ -13,12 +13,12 @@ from harness.acceptance.goals import GOAL_PERCENT
 from harness.acceptance.parts.training import LEARNING_RATE, batches, gpt2_124m, settings_of, small
 from harness.acceptance.piece import Asked, NotHere, Part, Piece, Result
 from harness.bench.device_clock import DeviceClock
-from harness.bench.device_peaks import DevicePeaks, best_of, device_peaks
 from harness.bench.report import duration, figure
 from harness.bench.roofline import score
 from harness.bench.waterfall import works_of
-from harness.plugins import all_ops, load
-from harness.trainer import Trainer
+from harness.machine.device_peaks import DevicePeaks, best_of, device_peaks
+from harness.plugins.loading import all_ops, load
+from harness.training.trainer import Trainer
 
 CLOCKED = Path(__file__).parents[1] / "clocked.py"
 SHAPES = (("bf16", 4), ("bf16", 32), ("tf32", 4))

@@ -19,11 +19,11 @@ from harness.acceptance.goals import PROMISED, mfu
 from harness.acceptance.parts.ops import peaks_in, rates
 from harness.acceptance.parts.training import gpt2_124m, relative_difference, small
 from harness.acceptance.piece import Asked, NotHere, Part, Piece, Result
-from harness.bench.alone import take_turn, waterfall
-from harness.bench.contest import LLMC, Contest, Field
-from harness.bench.peers.llmc_cuda import tokens_read
+from harness.bench.contest.alone import take_turn, waterfall
+from harness.bench.contest.contest import LLMC, Contest, Field
+from harness.bench.contest.peers.llmc_cuda import tokens_read
+from harness.bench.contest.report import BF16_TOLERANCE, LOSS_TOLERANCE
 from harness.bench.report import duration
-from harness.bench.train_report import BF16_TOLERANCE, LOSS_TOLERANCE
 from harness.data import write_token_file
 from harness.errors import HarnessError
 

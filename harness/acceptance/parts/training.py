@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from harness import command_line
-from harness.acceptance.driver import computed_on_cpu
 from harness.acceptance.piece import Asked
-from harness.config import model_of, trainer_settings
-from harness.plugins import Backend, all_ops
-from harness.step import EAGER_STEPS
-from harness.trainer import Trainer
-from harness.training_plan import TrainingPlan
+from harness.config import command_line
+from harness.config.config import model_of, trainer_settings
+from harness.machine.nvidia_driver import computed_on_cpu
+from harness.plugins.loading import Backend, all_ops
+from harness.training.device_step import EAGER_STEPS
+from harness.training.trainer import Trainer
+from harness.training.training_plan import TrainingPlan
 
 STEPS = 10
 SETTLED = EAGER_STEPS + 2

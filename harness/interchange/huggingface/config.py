@@ -8,8 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from harness.checkpoint.json_file import read_json
 from harness.errors import CheckpointError, ConfigError, shortened
+from harness.files.json_file import read_json
 from harness.models.gpt2 import GPT2, LAYERNORM_EPS
 from harness.tokenizers import Tokenizer
 

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from harness import tokenizers
-from harness.checkpoint.json_file import read_json
 from harness.errors import CheckpointError, NumericsError
+from harness.files.json_file import read_json
+from harness.files.nonfinite import first_nonfinite
 from harness.interchange.closable import Closable
 from harness.interchange.huggingface import names
 from harness.interchange.huggingface.config import CONFIG, invalid, read_config
@@ -24,7 +25,6 @@ from harness.interchange.huggingface.weights import Weights
 from harness.interchange.huggingface.writing import TOKENIZER, write_huggingface
 from harness.models.gpt2 import GPT2
 from harness.models.kinds import tensor_shapes
-from harness.nonfinite import first_nonfinite
 from harness.tokenizers import Tokenizer
 from harness.tokenizers.gpt2 import Gpt2Tokenizer
 

@@ -13,8 +13,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from harness.checkpoint.json_file import read_json
 from harness.errors import DataError
+from harness.files.json_file import read_json
 from harness.interchange.huggingface.config import invalid
 from harness.tokenizers import Tokenizer, vocabulary_sha256
 from harness.tokenizers.bpe import BpeTokenizer

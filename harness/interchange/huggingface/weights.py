@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.checkpoint.json_file import read_json
-from harness.checkpoint.tensor_file import dtype_of
 from harness.errors import CheckpointError, shortened
+from harness.files.json_file import read_json
+from harness.files.tensor_file import dtype_of
 from harness.interchange.huggingface import names
 from harness.interchange.huggingface.config import invalid
 from harness.interchange.safetensors_file import SafetensorsFile

@@ -1,8 +1,8 @@
 """Write a stored model as a folder that transformers' GPT2LMHeadModel loads, one tensor at a time.
 
-The folder is read back and compared before it gets its name (harness/staging.py): there is the whole
-of it or nothing. Comparing matters: a linear weight is stored turned around, and a file of the right
-shape that holds the array as it lay in memory looks the same to every reader.
+The folder is read back and compared before it gets its name (harness/files/staging.py): there is
+the whole of it or nothing. Comparing matters: a linear weight is stored turned around, and a file of
+the right shape that holds the array as it lay in memory looks the same to every reader.
 """
 
 import hashlib
@@ -12,19 +12,19 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.checkpoint.disk import write_file
-from harness.checkpoint.tensor_file import dtype_of
 from harness.errors import CheckpointError, ConfigError, NumericsError, ResourceError
+from harness.files.disk import write_file
+from harness.files.nonfinite import first_nonfinite
+from harness.files.staging import whole_folder
+from harness.files.tensor_file import dtype_of
 from harness.interchange.huggingface import names
 from harness.interchange.huggingface.config import CONFIG, config_of
 from harness.interchange.huggingface.tokenizer import tokenizer_files
 from harness.interchange.huggingface.weights import DTYPES, WEIGHTS
-from harness.interchange.model_file import ModelFile
 from harness.interchange.safetensors_file import BLOCK_BYTES, write_safetensors
 from harness.models.gpt2 import GPT2
 from harness.models.kinds import tensor_shapes
-from harness.nonfinite import first_nonfinite
-from harness.staging import whole_folder
+from harness.models.model_file import ModelFile
 
 TOKENIZER = "harness_tokenizer.json"
 # Whose layout it is; some versions of transformers refuse a file without.

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.checkpoint.disk import sync_folder
 from harness.errors import CheckpointError, ResourceError
+from harness.files.disk import sync_folder
 from harness.interchange.llmc import header as llmc_header
 from harness.interchange.llmc.file import LlmcFile, write_llmc_file
 from harness.interchange.llmc.model import write_llmc_model
 from harness.interchange.llmc.optimizer import USED, VERSION, RankState, write_optimizer_state
-from harness.interchange.model_file import ModelFile
+from harness.models.model_file import ModelFile
 
 _DONE = re.compile(r"DONE_(\d{8,10})", re.ASCII)
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.checkpoint.disk import measure, open_regular, replacing, write_file
 from harness.errors import CheckpointError, NumericsError, ResourceError
+from harness.files.disk import measure, open_regular, replacing, write_file
+from harness.files.nonfinite import first_nonfinite
 from harness.interchange.closable import Closable
 from harness.interchange.llmc import header as llmc_header
 from harness.interchange.llmc.header import HEADER_BYTES
-from harness.nonfinite import first_nonfinite
 
 # The largest temporary of a conversion; a system call of this size costs nothing.
 BLOCK_BYTES = 4 << 20

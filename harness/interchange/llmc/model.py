@@ -26,9 +26,9 @@ from harness.interchange.llmc.file import (
 )
 from harness.interchange.llmc.header import HEADER_BYTES
 from harness.interchange.llmc.layout import Run, clear_padding, largest
-from harness.interchange.model_file import ModelFile
 from harness.models.gpt2 import GPT2, STANDARD_OPS
 from harness.models.kinds import tensor_shapes
+from harness.models.model_file import ModelFile
 from harness.tokenizers import Tokenizer
 
 VERSIONS = {3: np.dtype(np.float32), 5: np.dtype(ml_dtypes.bfloat16)}

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.checkpoint.layout import SUFFIX
 from harness.errors import CheckpointError, ConfigError, NumericsError
+from harness.files.checkpoint_names import SUFFIX
 from harness.interchange.checkpoint_model import CheckpointModel, newest_checkpoint
 from harness.interchange.llmc.checkpoint_set import (
     CheckpointSet,
@@ -28,7 +28,7 @@ from harness.interchange.safetensors_file import SafetensorsFile
 from harness.models.kinds import tensor_shapes
 
 if TYPE_CHECKING:
-    from harness.trainer import Trainer
+    from harness.training.trainer import Trainer
 
 OPTIMIZER_GROUP = "optimizer"
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.conformance.cases import Case, drawn_case
+from harness.conformance.cases.listing import Case, drawn_case
 from harness.contract import OpTable
 
 # They are written to be read: each expression takes an array, which a kernel in a step may not.

@@ -1,6 +1,6 @@
 import numpy as np
 
-from harness.philox import words
+from harness.contract.philox import words
 from tests.conformance.honest import honest
 from tests.conformance.honest.cast import BF16
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from harness.contract import Ids, OpTable
-from harness.precision import dtype_under
+from harness.contract.precision import dtype_under
 from tests.conformance.wrong import Wrong
 
 ROUND = {"B": 4, "T": 32, "N": 64, "C": 64, "H": 4, "D": 16, "F": 128, "I": 64, "O": 128}

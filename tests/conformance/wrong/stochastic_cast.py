@@ -1,6 +1,6 @@
 import numpy as np
 
-from harness.philox import words
+from harness.contract.philox import words
 from tests.conformance.honest.stochastic_cast import rounded, store
 from tests.conformance.wrong import wrong
 

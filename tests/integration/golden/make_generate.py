@@ -61,9 +61,9 @@ CASES: dict[str, tuple[list[str], Settings]] = {
 def train() -> dict[str, np.ndarray]:
     """Weights of a model that has learnt some of TEXT: kind -> float32, layers stacked."""
     from harness.models.gpt2 import GPT2
-    from harness.optimizer import OptimizerSettings
-    from harness.plugins import all_ops
-    from harness.trainer import Trainer, TrainerSettings
+    from harness.plugins.loading import all_ops
+    from harness.training.optimizer import OptimizerSettings
+    from harness.training.trainer import Trainer, TrainerSettings
 
     model = GPT2(SHAPE.layers, SHAPE.heads, SHAPE.channels, SHAPE.positions, SHAPE.vocab_size)
     settings = TrainerSettings(

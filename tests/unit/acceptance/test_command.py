@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from harness import cli
-from harness.acceptance import command, driver
+from harness.acceptance import command
 from harness.acceptance.command import run_gpu_acceptance
-from harness.acceptance.driver import Gpu
 from harness.errors import ConfigError, ResourceError
+from harness.machine import nvidia_driver as driver
+from harness.machine.nvidia_driver import Gpu
 
 FAKE = "tests.unit.acceptance.fake_part"
 CARD = Gpu("NVIDIA H100 80GB HBM3", "550.54", "12.4", 80 << 30, 9, 0, 132, 50 << 20, 1, 1)

@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from harness.acceptance.driver import CPU_VARIABLES
 from harness.acceptance.lanes import environment_of, run_part
 from harness.acceptance.piece import Asked
+from harness.machine.nvidia_driver import CPU_VARIABLES
 from tests.unit.acceptance import fake_part
 
 MODULE = "tests.unit.acceptance.fake_part"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.acceptance import driver, few_cases
+from harness.acceptance import few_cases
 from harness.acceptance.parts import (
     MODULES,
     capture,
@@ -15,7 +15,8 @@ from harness.acceptance.parts import (
 )
 from harness.acceptance.parts.training import Trained
 from harness.acceptance.piece import Asked, NotHere, attempt
-from harness.plugins import all_ops
+from harness.machine import nvidia_driver as driver
+from harness.plugins.loading import all_ops
 
 pytestmark = pytest.mark.skipif(
     not driver.computed_on_cpu(), reason="a GPU is asked by harness gpu-acceptance itself"

@@ -1,8 +1,8 @@
 import pytest
 
-from harness.bench.machine import Machine
-from harness.bench.peaks import Peaks, Rates
-from harness.plugins import all_ops
+from harness.machine.peaks import Peaks, Rates
+from harness.machine.processor import Machine
+from harness.plugins.loading import all_ops
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import pytest
 from harness.bench import cases
 from harness.bench.cases import Bound, Shape, make_case, matrix, shapes_of
 from harness.errors import ConfigError, NumericsError
-from harness.plugins import load_file, load_reference
+from harness.plugins.loading import load_file, load_reference
 
 
 @pytest.fixture(scope="module")

@@ -5,17 +5,17 @@ import json
 import numpy as np
 import pytest
 
-from harness.acceptance.driver import CPU_VARIABLES
 from harness.bench import op_times
 from harness.bench.cases import Bound, Shape, make_case
 from harness.bench.device_clock import DeviceClock
-from harness.bench.device_peaks import UNKNOWN_CACHE_BYTES, DevicePeaks, best_of, device_peaks
 from harness.bench.ops import run_bench_ops
 from harness.bench.report import as_json, as_markdown, as_text
 from harness.bench.roofline import Work, score
 from harness.bench.timing import once
-from harness.plugins import Backend, load
-from harness.precision import BFLOAT16
+from harness.contract.precision import BFLOAT16
+from harness.machine.device_peaks import UNKNOWN_CACHE_BYTES, DevicePeaks, best_of, device_peaks
+from harness.machine.nvidia_driver import CPU_VARIABLES
+from harness.plugins.loading import Backend, load
 
 RATES = {
     "copy_bytes_per_s": 4e12,

@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.bench.contest import LLMC, Contest, Field
-from harness.bench.peers import llmc, llmc_cuda
-from harness.command_line import compose
-from harness.config import model_of, trainer_settings
+from harness.bench.contest.contest import LLMC, Contest, Field
+from harness.bench.contest.peers import llmc, llmc_cuda
+from harness.config.command_line import compose
+from harness.config.config import model_of, trainer_settings
+from harness.contract.precision import Precision
 from harness.data import write_token_file
 from harness.errors import ResourceError
 from harness.interchange.initial_model import InitialModel
 from harness.interchange.llmc.model import write_llmc_model
 from harness.models.lora import Lora
-from harness.optimizer import OptimizerSettings
-from harness.precision import Precision
+from harness.training.optimizer import OptimizerSettings
 
 FAKE = Path(__file__).with_name("fake_llmc_cuda.py")
 LINE = (

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness.plugins import installed
+from harness.plugins.loading import installed
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 CHOSEN = "residual_forward and N64"

@@ -9,7 +9,7 @@ from harness.bench.ops import REFUSED, bench_case, load_all, run_bench_ops
 from harness.bench.report import as_markdown, as_text, cells, duration, figure
 from harness.bench.timing import interleave
 from harness.errors import ConfigError, PluginError
-from harness.plugins import load
+from harness.plugins.loading import load
 
 SMALL_GELU = Shape("small", {"N": 8, "F": 16})
 REAL_GELU = Shape("real", {"N": 256, "F": 3072})

@@ -3,8 +3,8 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from harness.bench import peaks as module
-from harness.bench.machine import UNKNOWN_CACHE_BYTES, last_level_cache_bytes, this_machine
+from harness.machine import peaks as module
+from harness.machine.processor import UNKNOWN_CACHE_BYTES, last_level_cache_bytes, this_machine
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_the_last_level_cache_is_the_largest_that_the_system_tells(tmp_path):
 
 
 def test_without_an_answer_the_cache_is_taken_to_be_large(tmp_path, monkeypatch):
-    monkeypatch.setattr("harness.bench.machine._sysctl", lambda name: "")
+    monkeypatch.setattr("harness.machine.processor._sysctl", lambda name: "")
     assert last_level_cache_bytes(tmp_path) == UNKNOWN_CACHE_BYTES
 
 

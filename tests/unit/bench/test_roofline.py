@@ -70,7 +70,7 @@ def test_a_slower_kernel_has_a_smaller_percentage(peaks):
 def test_the_measured_percentage_of_a_deliberately_slow_kernel_is_smaller(ops, peaks):
     from harness.bench.cases import Bound, make_case, shapes_of
     from harness.bench.timing import interleave
-    from harness.plugins import load_reference
+    from harness.plugins.loading import load_reference
 
     op = ops["residual"]
     bound = Bound(load_reference(ops), make_case(op, op.forward, shapes_of(op)[0]))

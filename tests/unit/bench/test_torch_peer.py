@@ -6,15 +6,15 @@ import shutil
 import numpy as np
 import pytest
 
-from harness.bench import ours
-from harness.bench.contest import COMPARED_LOSSES, Contest, Field
-from harness.bench.peers import torch_peer
-from harness.bench.train import entries
-from harness.bench.train_report import Result
-from harness.command_line import compose
-from harness.config import model_of, trainer_settings
-from harness.plugins import all_ops
-from harness.trainer import Trainer
+from harness.bench.contest import ours
+from harness.bench.contest.command import entries
+from harness.bench.contest.contest import COMPARED_LOSSES, Contest, Field
+from harness.bench.contest.peers import torch_peer
+from harness.bench.contest.report import Result
+from harness.config.command_line import compose
+from harness.config.config import model_of, trainer_settings
+from harness.plugins.loading import all_ops
+from harness.training.trainer import Trainer
 
 HAVE_TORCH = importlib.util.find_spec("torch") is not None
 needs_torch = pytest.mark.skipif(not HAVE_TORCH, reason="torch is not installed")
@@ -77,7 +77,7 @@ def test_pytorch_in_bf16_is_near_and_not_the_same(micro, peaks):
 @needs_torch
 def test_pytorch_has_the_same_gelu_where_it_bends(micro):
     # Initial weights keep it near 0, and much larger ones far out: its two forms agree there.
-    from harness.bench.peers.torch_gpt2 import LAYERNORM_EPS, TorchGPT2
+    from harness.bench.contest.peers.torch_gpt2 import LAYERNORM_EPS, TorchGPT2
     from harness.models import gpt2
 
     assert LAYERNORM_EPS == gpt2.LAYERNORM_EPS

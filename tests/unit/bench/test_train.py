@@ -9,7 +9,8 @@ import psutil
 import pytest
 
 from harness.bench import commands
-from harness.bench.contest import (
+from harness.bench.contest.command import entries, run_bench_train
+from harness.bench.contest.contest import (
     COMPARED_LOSSES,
     Contest,
     Field,
@@ -17,14 +18,13 @@ from harness.bench.contest import (
     peer_and_threads,
     why_no_torch,
 )
-from harness.bench.train import entries, run_bench_train
-from harness.bench.train_report import BF16_TOLERANCE, Result
+from harness.bench.contest.report import BF16_TOLERANCE, Result
 from harness.bench.waterfall import waterfall_of, works_of
-from harness.command_line import compose
-from harness.config import model_of, trainer_settings
+from harness.config.command_line import compose
+from harness.config.config import model_of, trainer_settings
 from harness.errors import ConfigError, PluginError, ResourceError
-from harness.plugins import all_ops, load_wrapper
-from harness.trainer import Trainer
+from harness.plugins.loading import all_ops, load_wrapper
+from harness.training.trainer import Trainer
 
 FAKE_PEER = Path(__file__).with_name("fake_peer.py")
 FAKE_LLMC = Path(__file__).with_name("fake_llmc.py")
@@ -40,8 +40,8 @@ def micro(tmp_path_factory):
 
 @pytest.fixture
 def short_turns(monkeypatch):
-    monkeypatch.setattr("harness.bench.contest.TURN_S", 0.0)
-    monkeypatch.setattr("harness.bench.contest.PAUSE_S", 0.0)
+    monkeypatch.setattr("harness.bench.contest.contest.TURN_S", 0.0)
+    monkeypatch.setattr("harness.bench.contest.contest.PAUSE_S", 0.0)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def fake_torch(monkeypatch):
     """Each peer is a fake that behaves in a way of fake_peer.py's."""
 
     def use(**modes):
-        monkeypatch.setattr("harness.bench.contest.TORCH_PEER", FAKE_PEER)
+        monkeypatch.setattr("harness.bench.contest.contest.TORCH_PEER", FAKE_PEER)
         modes = {name.replace("_", "-"): mode for name, mode in modes.items()}
         monkeypatch.setattr(Contest, "_peer_spec", lambda self, name: {"mode": modes[name]})
 
@@ -82,7 +82,7 @@ def test_contestants_train_in_turns_to_the_same_losses(micro, peaks, short_turns
 def losses_here(micro):
     """The same ten losses, by a trainer of this process on batches that are taken anew."""
     from harness.data import Sequences
-    from harness.run import load_data
+    from harness.run.run import load_data
 
     trainer = trainer_of(micro)
     sequences = Sequences(load_data(compose(micro)).train, 8, trainer.settings.seed)
@@ -210,7 +210,7 @@ def test_no_turns_are_refused(micro, turns):
 
 
 def test_the_waterfall_has_every_call_of_a_step_and_adds_up(micro, peaks, tmp_path):
-    from harness.bench.ours import Ours
+    from harness.bench.contest.ours import Ours
 
     more = ["gradient_accumulation=2", "backend=numpy"]
     batches = np.random.default_rng(0).integers(0, 256, (3, 2, 4, 8), np.int32)
@@ -235,7 +235,7 @@ def test_the_waterfall_has_every_call_of_a_step_and_adds_up(micro, peaks, tmp_pa
 
 
 def test_the_clocks_count_each_call(ops):
-    from harness.bench.ours import OP_TIMES
+    from harness.bench.contest.ours import OP_TIMES
 
     times = load_wrapper(str(OP_TIMES), ops)
     waited = []
@@ -267,7 +267,7 @@ def test_a_peer_that_cannot_do_the_same_work_says_why(micro, override, reason):
 def test_the_command_writes_what_it_prints(
     micro, peaks, tmp_path, short_turns, monkeypatch, capsys
 ):
-    monkeypatch.setattr("harness.bench.train.measured_peaks", lambda: peaks)
+    monkeypatch.setattr("harness.bench.contest.command.measured_peaks", lambda: peaks)
     stem = tmp_path / "train"
     code = commands.main(
         ["train", *micro, "--backend", "numpy", "--turns", "3", "--no-peer", "--report", str(stem)]

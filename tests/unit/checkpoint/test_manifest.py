@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from harness import checkpoint
-from harness.checkpoint import tensor_file
 from harness.errors import CheckpointError, NumericsError
+from harness.files import tensor_file
 
 
 @pytest.fixture

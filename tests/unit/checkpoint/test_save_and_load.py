@@ -92,7 +92,7 @@ def test_a_value_that_is_not_finite_is_refused_with_its_place(tmp_path, tensors,
 
 
 def test_a_value_is_found_beyond_the_first_million():
-    from harness.nonfinite import first_nonfinite
+    from harness.files.nonfinite import first_nonfinite
 
     array = np.zeros((3, 1 << 20), np.float32)
     assert first_nonfinite(array) is None

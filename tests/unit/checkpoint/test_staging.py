@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from harness.staging import recover, stage_beside, whole_folder
+from harness.files.staging import recover, stage_beside, whole_folder
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def left(path, monkeypatch):
     real = os.rename
     write(path, "old")
     with monkeypatch.context() as patch:
-        patch.setattr("harness.staging.put_in_place", stop)
+        patch.setattr("harness.files.staging.put_in_place", stop)
         with pytest.raises(Stop):
             write(path, "new")
     assert not path.exists() and len(os.listdir(path.parent)) == 1

@@ -12,8 +12,8 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.checkpoint import tensor_file
 from harness.errors import CheckpointError, ResourceError
+from harness.files import tensor_file
 
 DTYPES = [np.dtype(name) for name in tensor_file.DTYPE_CODES if name != "bfloat16"]
 DTYPES.append(np.dtype(ml_dtypes.bfloat16))

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from harness.contract import Acc, Magnitude
+from harness.contract.precision import Precision
 from harness.contract.signature import merge_leading
-from harness.device import HOST
-from harness.dispatch import Dispatch
-from harness.executor import Executor
+from harness.device.hooks import HOST
+from harness.execution.executor import Executor
+from harness.execution.parameters import Parameters
 from harness.models.gpt2 import GPT2, build
-from harness.parameters import Parameters
-from harness.planner import make_plan
-from harness.plugins import all_ops
-from harness.precision import Precision
+from harness.planning.planner import make_plan
+from harness.plugins.dispatch import Dispatch
+from harness.plugins.loading import all_ops
 
 
 @pytest.fixture

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from harness.autodiff import differentiate
 from harness.contract import In, Out, read_op
-from harness.dispatch import Dispatch
+from harness.contract.precision import Precision
 from harness.errors import ConfigError
+from harness.graph.autodiff import differentiate
+from harness.graph.program import Program
 from harness.models.gpt2 import GPT2, build
-from harness.planner import make_plan
-from harness.precision import Precision
-from harness.program import Program
+from harness.planning.planner import make_plan
+from harness.plugins.dispatch import Dispatch
 
 STEP = 1e-4  # central differences of order h^4: 1e-16 of truncation, 1e-12 of rounding
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from harness import command_line
-from harness.config import options_of
+from harness.config import command_line
+from harness.config.config import options_of
 from harness.contract import core_ops
-from harness.dispatch import Dispatch
 from harness.errors import ConfigError, PluginError
-from harness.plugins import all_ops, load
+from harness.plugins.dispatch import Dispatch
+from harness.plugins.loading import all_ops, load
 
 SOURCE = """
 from harness import hookimpl

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from harness.errors import ConfigError
+from harness.execution.parameters import Parameters
 from harness.models.gpt2 import build
-from harness.parameters import Parameters
-from harness.plugins import load
-from harness.trainer import Trainer, TrainerSettings
+from harness.plugins.loading import load
+from harness.training.trainer import Trainer, TrainerSettings
 
 TOY = str(Path(__file__).parent / "toy_device.py")
 UPDATE = ("adamw", "squared_norm", "guard", "clip_scale")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from harness.dispatch import Dispatch, bind
 from harness.errors import ConfigError, OpNotImplemented, PluginError
+from harness.plugins.dispatch import Dispatch, bind
 
 FUSED = ("residual_layernorm", "matmul_gelu", "matmul_cross_entropy")
 

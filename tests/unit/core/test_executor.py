@@ -8,7 +8,7 @@ import pytest
 
 from harness.errors import PluginError
 from harness.models.gpt2 import GPT2, build
-from harness.plugins import load
+from harness.plugins.loading import load
 
 MODEL = GPT2(layers=1, heads=2, channels=128, positions=64, vocab_size=200)
 ROWS = 16 * 64

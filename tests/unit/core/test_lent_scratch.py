@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from harness.device import ALIGNMENT, HOST
-from harness.lent_scratch import LentScratch, room
+from harness.device.hooks import ALIGNMENT, HOST
+from harness.device.lent_scratch import LentScratch, room
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import pytest
 
 from harness.errors import PluginError
-from harness.op_errors import naming_the_op
-from harness.plugins import load
+from harness.plugins.loading import load
+from harness.plugins.op_errors import naming_the_op
 
 SOURCE = """
 import math

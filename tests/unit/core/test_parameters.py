@@ -5,11 +5,11 @@ import hashlib
 import numpy as np
 import pytest
 
-from harness.device import ALIGNMENT, HOST
+from harness.device.hooks import ALIGNMENT, HOST
 from harness.errors import CheckpointError
+from harness.execution.parameters import Parameters, initial_values, make_layout
+from harness.graph.program import Program
 from harness.models.gpt2 import build
-from harness.parameters import Parameters, initial_values, make_layout
-from harness.program import Program
 
 
 def normal(rng, shape):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from harness.philox import philox_4x32, words
+from harness.contract.philox import philox_4x32, words
 
 # Random123 1.14, tests/kat_vectors: "philox4x32 10", counter, key -> result.
 PUBLISHED = [

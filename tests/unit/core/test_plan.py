@@ -5,12 +5,12 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from harness.device import ALIGNMENT
+from harness.contract.precision import BFLOAT16, FLOAT32, Precision
+from harness.device.hooks import ALIGNMENT
 from harness.errors import ConfigError, PluginError
-from harness.memory import aligned
-from harness.parameters import make_layout
-from harness.precision import BFLOAT16, FLOAT32, Precision
-from harness.program import Program
+from harness.execution.parameters import make_layout
+from harness.graph.program import Program
+from harness.planning.arena import aligned
 
 EXPANDED = dict.fromkeys(("residual_layernorm", "matmul_gelu", "matmul_cross_entropy"), "expand")
 MIXES = {

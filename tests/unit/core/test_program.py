@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from harness.errors import ConfigError
-from harness.program import Program, expand
+from harness.graph.program import Program, expand
 
 
 @pytest.fixture

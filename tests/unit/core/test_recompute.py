@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import recompute
 from harness.contract import In, Kept, Out, core_ops, hookspec, read_op
+from harness.contract.precision import Precision
 from harness.errors import ConfigError, PluginError
+from harness.graph import recompute
 from harness.models.gpt2 import build
 from harness.models.lora import Lora
-from harness.plan_table import totals
-from harness.plugins import installed, load
-from harness.precision import Precision
-from harness.trainer import TrainerSettings, TrainingPlan
+from harness.plugins.loading import installed, load
+from harness.training.plan_table import totals
+from harness.training.trainer import TrainerSettings, TrainingPlan
 
 TOY = str(Path(__file__).parent / "toy_device.py")
 EXPANDED = dict.fromkeys(("residual_layernorm", "matmul_gelu", "matmul_cross_entropy"), "expand")

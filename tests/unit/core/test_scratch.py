@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 
 from harness.errors import PluginError
-from harness.memory import aligned
 from harness.models.gpt2 import build
-from harness.plan_table import totals
-from harness.trainer import TrainerSettings, TrainingPlan
+from harness.planning.arena import aligned
+from harness.training.plan_table import totals
+from harness.training.trainer import TrainerSettings, TrainingPlan
 
 # Every call fills what it is lent with NaN, before and after it computes: it must be nobody else's.
 KERNELS = """
 import numpy as np
 from harness import hookimpl
 from harness.contract import core_ops
-from harness.reference import make_function
+from harness.contract.reference import make_function
 
 device, arrays = "host", "numpy"
 OPS = core_ops()

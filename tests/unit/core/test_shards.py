@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from harness.errors import ConfigError
-from harness.parameters import NUMBERS, Layout
-from harness.plugins import all_ops, load
-from harness.shards import Span, groups, shard, shard_size
+from harness.execution.parameters import NUMBERS, Layout
+from harness.plugins.loading import all_ops, load
+from harness.training.shards import Span, groups, shard, shard_size
 
 RANKS = [1, 2, 3, 7, 8]
 LAYOUT = Layout({}, {}, decayed=5 * NUMBERS, trained=13 * NUMBERS, total=20 * NUMBERS)

@@ -5,18 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.commons import Commons
-from harness.device import HOST
-from harness.dispatch import Dispatch
+from harness.contract.precision import Precision
+from harness.device.hooks import HOST
 from harness.errors import ConfigError
-from harness.executor import Executor
-from harness.memory_need import host_bytes
+from harness.execution.executor import Executor
+from harness.execution.parameters import Parameters
+from harness.execution.shared_buffers import Commons
+from harness.graph.program import Program
 from harness.models.gpt2 import GPT2
 from harness.models.gpt2_decode import build_decode
-from harness.parameters import Parameters
-from harness.planner import make_plan
-from harness.precision import Precision
-from harness.program import Program
+from harness.planning.memory_budget import host_bytes
+from harness.planning.planner import make_plan
+from harness.plugins.dispatch import Dispatch
 
 TOY = str(Path(__file__).parent / "toy_device.py")
 B, X, H, D = 2, 6, 2, 3

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from harness.errors import ConfigError, OpNotImplemented, PluginError
-from harness.plugins import all_ops
-from harness.trainer import Trainer, TrainerSettings
+from harness.plugins.loading import all_ops
+from harness.training.trainer import Trainer, TrainerSettings
 
 SQUARED_RELU = '''
 """Squared ReLU.

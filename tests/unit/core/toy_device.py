@@ -8,8 +8,8 @@ from collections import Counter
 
 from harness import hookimpl
 from harness.contract import core_ops
-from harness.device import HOST
-from harness.reference import make_function
+from harness.contract.reference import make_function
+from harness.device.hooks import HOST
 
 device = "toy"
 arrays = "toy"

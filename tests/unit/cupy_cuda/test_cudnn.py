@@ -10,11 +10,11 @@ import pytest
 from backends.cupy_cuda import _cudnn, _scratch
 from backends.cupy_cuda.on_cpu import cudnn as fake
 from backends.cupy_cuda.on_cpu.machine import Cpu
-from harness.conformance.cases import Case
+from harness.conformance.cases.listing import Case
 from harness.conformance.judge import judge
 from harness.errors import PluginError
 from harness.ops.attention import reference_backward, reference_forward
-from harness.plugins import all_ops, load
+from harness.plugins.loading import all_ops, load
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 SHAPE = 2, 5, 3, 16

@@ -11,7 +11,7 @@ from backends.cupy_cuda._machine import VARIABLE
 from backends.cupy_cuda.on_cpu.machine import Cpu
 from harness.conformance.judge import judge
 from harness.errors import ConfigError, ResourceError
-from harness.plugins import all_ops, load
+from harness.plugins.loading import all_ops, load
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "cuda-on-cpu.md").read_text(encoding="utf-8")

@@ -17,11 +17,11 @@ from backends.cupy_cuda import (
 )
 from backends.cupy_cuda._machine import machine
 from backends.cupy_cuda.on_cpu import cublas, cublaslt
-from harness import plugins
 from harness.conformance.judge import judge
 from harness.errors import PluginError
 from harness.ops import lora as lora_formula
 from harness.ops import matmul_gelu as matmul_gelu_formula
+from harness.plugins import loading as plugins
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
 FLOAT = np.dtype(np.float32)

@@ -2,9 +2,9 @@
 
 from types import SimpleNamespace
 
+from harness.decoding.continuation import LENGTH, Row
+from harness.decoding.sampling import row_stream
 from harness.generation.answers import Answers
-from harness.generation.continuation import LENGTH, Row
-from harness.sampling import row_stream
 
 
 class Generator:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from harness.generation.continuation import Row, continuations
-from harness.sampling import Sampling, row_stream
+from harness.decoding.continuation import Row, continuations
+from harness.decoding.sampling import Sampling, row_stream
 
 V = 12
 PLAIN = Sampling()

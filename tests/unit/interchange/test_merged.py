@@ -11,9 +11,9 @@ from harness.interchange.merged import BLOCK_NUMBERS, merged
 from harness.models.gpt2 import GPT2
 from harness.models.kinds import tensor_shapes
 from harness.models.lora import Lora
-from harness.optimizer import OptimizerSettings
-from harness.plugins import all_ops
-from harness.trainer import Trainer, TrainerSettings
+from harness.plugins.loading import all_ops
+from harness.training.optimizer import OptimizerSettings
+from harness.training.trainer import Trainer, TrainerSettings
 
 MODEL = GPT2(layers=2, heads=2, channels=16, positions=6, vocab_size=30)
 EVERY = Lora(3, 6.0, ("q", "k", "v", "attproj", "fc", "fcproj"))

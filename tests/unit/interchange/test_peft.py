@@ -13,7 +13,7 @@ import safetensors
 from safetensors.numpy import load_file, save_file
 
 from harness.errors import CheckpointError, HarnessError, NumericsError, ResourceError
-from harness.interchange.peft import load_peft, save_peft
+from harness.interchange.huggingface.peft import load_peft, save_peft
 from harness.models.gpt2 import GPT2
 from harness.models.lora import Lora
 
@@ -198,7 +198,7 @@ def test_a_disk_that_fails_leaves_the_earlier_adapter(folder, monkeypatch, faili
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(f"harness.interchange.peft.{failing}", fail)
+    monkeypatch.setattr(f"harness.interchange.huggingface.peft.{failing}", fail)
     with pytest.raises(ResourceError) as caught:
         save(folder, LORAS[1])
     assert caught.value.slug == "adapter-not-written"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.contract import core_ops
-from harness.precision import POLICIES
+from harness.contract.precision import POLICIES
 
 ROOT = Path(__file__).resolve().parents[3]
 OPS = core_ops()
@@ -23,8 +23,8 @@ REFUSED_CALLS = {"eval", "exec", "compile"}
 REFUSED_ATTRIBUTES = {"extractall", "unpack_archive"}
 REFUSED_QUALIFIED = {"torch.load", "yaml.load", "numpy.load", "np.load"}
 EXECUTES_CODE = {
-    "harness/plugins.py": "a backend that is a file is code by intent, and what was hashed is what runs",
-    "harness/conformance/mutated_package.py": "mutants of a backend's own source, imported anyway",
+    "harness/plugins/loading.py": "a backend that is a file is code by intent: what was hashed is run",
+    "harness/mutation/mutated_package.py": "mutants of a backend's own source, imported anyway",
     "harness/conformance/delegation.py": "a function's code can only be replaced by compiled code;"
     " the template is in the file, and takes only names of hooks",
 }
@@ -52,7 +52,9 @@ def implemented(file: Path) -> set[str]:
 @pytest.mark.parametrize("op", OPS)
 def test_an_op_has_its_contract_and_its_page(op):
     assert (ROOT / "harness" / "ops" / f"{op}.py").is_file()
-    assert (ROOT / "docs" / "ops" / f"{op}.md").is_file(), "python -m harness.op_docs begins it"
+    assert (ROOT / "docs" / "ops" / f"{op}.md").is_file(), (
+        "python -m harness.contract.op_docs begins it"
+    )
 
 
 def test_every_page_of_an_op_belongs_to_one():
@@ -200,7 +202,7 @@ def dangers(node: ast.AST) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["harness", "harness.errors", "harness.cli", "harness.plugin_list"]
+    "module", ["harness", "harness.errors", "harness.cli", "harness.plugins.listing"]
 )
 def test_a_first_import_loads_nothing_heavy(module):
     heavy = "{'numpy', 'hydra', 'omegaconf', 'rich', 'pytest', 'tiktoken', 'backends'}"

@@ -28,9 +28,9 @@ from backends.numba_cuda._machine import machine
 from backends.numba_cuda.simulator import blocks
 from backends.numba_cuda.simulator.mode import VARIABLE
 from harness.conformance.buffers import Memory
-from harness.conformance.cases import cases_of
+from harness.conformance.cases.listing import cases_of
 from harness.conformance.trial import prepare
-from harness.plugins import all_ops, load
+from harness.plugins.loading import all_ops, load
 
 pytestmark = pytest.mark.skipif(
     not config.ENABLE_CUDASIM, reason="kernels are compiled here, for the GPU that is there"

@@ -3,9 +3,9 @@
 import pytest
 from numba import config
 
-from harness.conformance.cases import parse_case
+from harness.conformance.cases.listing import parse_case
 from harness.conformance.judge import judge
-from harness.plugins import all_ops, load
+from harness.plugins.loading import all_ops, load
 
 pytestmark = pytest.mark.skipif(
     not config.ENABLE_CUDASIM, reason="kernels are compiled here, for the GPU that is there"

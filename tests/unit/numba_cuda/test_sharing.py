@@ -8,9 +8,10 @@ import pytest
 
 from backends.cupy_cuda.on_cpu.machine import Cpu
 from backends.numba_cuda._compiled import SIMULATED
-from harness import plugins, stream
+from harness.device import stream
+from harness.device.stream import Recorder, Stream, shared
 from harness.errors import ConfigError, PluginError
-from harness.stream import Recorder, Stream, shared
+from harness.plugins import loading as plugins
 from tests.unit.cupy_cuda.fake_cupy import fake_cupy
 
 simulated = pytest.mark.skipif(not SIMULATED, reason="held against the simulator, not a GPU")

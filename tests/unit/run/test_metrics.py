@@ -8,9 +8,9 @@ import os
 import numpy as np
 import pytest
 
-from harness import metrics
 from harness.errors import DataError
-from harness.metrics import MetricsFile
+from harness.run import metrics
+from harness.run.metrics import MetricsFile
 
 
 @pytest.fixture

@@ -4,9 +4,10 @@ import numpy  # noqa: F401 - its BLAS is what is looked at
 import pytest
 
 from harness.errors import ConfigError, ResourceError
-from harness.libraries import blas, blas_speed, computed_with, pinned, start_again
-from harness.libraries.pinned import LEVELS, Facts, pins, processor_level
-from harness.libraries.threads import Threads
+from harness.machine import blas, blas_speed, computed_with, pinned
+from harness.machine import reexec as start_again
+from harness.machine.pinned import LEVELS, Facts, pins, processor_level
+from harness.machine.threads import Threads
 
 AVX2, AVX512 = LEVELS.index("AVX2"), LEVELS.index("AVX-512")
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import pytest
 
-from harness.progress import Reporter, StepRecord, step_line
+from harness.run.progress import Reporter, StepRecord, step_line
 
 RECORD = StepRecord(120, 2000, 3.412, 0.81, 3e-4, 41.0, 18_700.0, 0.123, 72.0)
 NAN, INF = float("nan"), float("inf")
@@ -105,7 +105,8 @@ def test_output_that_can_not_be_written_does_not_stop_the_run():
 
 
 def test_rich_is_not_imported_where_there_is_no_terminal():
-    code = "import sys; from harness.progress import Reporter; Reporter(1); print('rich' in sys.modules)"
+    code = "import sys; from harness.run.progress import Reporter; Reporter(1)"
+    code += "; print('rich' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 

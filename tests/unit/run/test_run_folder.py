@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import threadpoolctl
 
-from harness import run_folder
 from harness.errors import ConfigError, ResourceError
+from harness.run import folder as run_folder
 
 
 def test_the_folder_is_named_after_the_run_and_the_time(tmp_path):
@@ -126,7 +126,7 @@ def git(folder, *arguments):
 
 
 def test_the_commit_is_that_of_our_own_checkout(tmp_path, monkeypatch):
-    ours = tmp_path / "run_folder.py"
+    ours = tmp_path / "folder.py"
     ours.write_text("")
     monkeypatch.setattr(run_folder, "__file__", str(ours))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
@@ -134,7 +134,7 @@ def test_the_commit_is_that_of_our_own_checkout(tmp_path, monkeypatch):
     git(tmp_path, "init")
     git(tmp_path, "commit", "--allow-empty", "-m", "theirs")
     assert run_folder.commit() is None, "somebody else's checkout"
-    git(tmp_path, "add", "run_folder.py")
+    git(tmp_path, "add", "folder.py")
     git(tmp_path, "commit", "-m", "ours")
     assert re.fullmatch("[0-9a-f]{40}", run_folder.commit())
     ours.write_text("changed")
@@ -165,7 +165,7 @@ def test_the_configuration_is_written_as_it_is(tmp_path):
 
 
 def test_importing_stays_light():
-    code = "import sys, harness.run_folder; print([m for m in sys.modules if m in heavy])"
+    code = "import sys, harness.run.folder; print([m for m in sys.modules if m in heavy])"
     heavy = "heavy = {'rich', 'threadpoolctl', 'safetensors', 'ml_dtypes', 'hydra'}; "
     done = subprocess.run([sys.executable, "-c", heavy + code], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr

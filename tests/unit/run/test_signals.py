@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from harness.signals import StopRequest
+from harness.run.signals import StopRequest
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR2: 75}
 
@@ -91,7 +91,7 @@ def test_in_another_thread_it_does_nothing():
 
 LOOP = """
 import sys, time
-from harness.signals import StopRequest
+from harness.run.signals import StopRequest
 with StopRequest() as stop:
     print("ready", flush=True)
     while stop.signal is None:

@@ -11,8 +11,8 @@ import threadpoolctl
 
 from backends.numpy_cpu import _blocks, plugin
 from harness.errors import ConfigError, PluginError
-from harness.libraries import threads
-from harness.libraries.threads import (
+from harness.machine import threads
+from harness.machine.threads import (
     THREAD_VARIABLES,
     Threads,
     threads_for,
@@ -141,8 +141,8 @@ def test_for_the_life_of_a_process_it_stays(monkeypatch):
 def test_a_process_really_computes_with_that_many():
     """From outside: two threads of the library's are there, or only the main one."""
     program = (
-        "import sys, numpy as np; from harness.libraries.threads import use_threads; "
-        "from harness.plugins import all_ops, load; use_threads(int(sys.argv[1]), "
+        "import sys, numpy as np; from harness.machine.threads import use_threads; "
+        "from harness.plugins.loading import all_ops, load; use_threads(int(sys.argv[1]), "
         "[load('numpy', all_ops())]); from backends.numpy_cpu import _blocks; "
         "import threadpoolctl; print(_blocks._threads(), "
         "*(i['num_threads'] for i in threadpoolctl.threadpool_info()))"

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from harness.models.gpt2 import GPT2
-from harness.optimizer import OptimizerSettings
-from harness.plugins import all_ops
-from harness.trainer import Trainer, TrainerSettings
+from harness.plugins.loading import all_ops
+from harness.training.optimizer import OptimizerSettings
+from harness.training.trainer import Trainer, TrainerSettings
 
 MODEL = GPT2(layers=1, heads=2, channels=16, positions=8, vocab_size=40)
 LR = 0.05

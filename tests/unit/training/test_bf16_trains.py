@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
+from harness.contract.precision import Precision
 from harness.models.gpt2 import GPT2
-from harness.plugins import all_ops
-from harness.precision import Precision
-from harness.trainer import Trainer, TrainerSettings
+from harness.plugins.loading import all_ops
+from harness.training.trainer import Trainer, TrainerSettings
 
 MODEL = GPT2(layers=2, heads=2, channels=32, positions=16, vocab_size=128)
 B, T, STEPS = 8, 16, 200

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from backends.cupy_cuda._machine import machine
-from harness.precision import Precision
-from harness.step import EAGER_STEPS
+from harness.contract.precision import Precision
+from harness.training.device_step import EAGER_STEPS
 
 LATE = str(Path(__file__).parent / "late_device.py")
 TOY = str(Path(__file__).parents[1] / "core" / "toy_device.py")

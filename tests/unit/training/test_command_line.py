@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness import command_line
+from harness.config import command_line
 from harness.errors import ConfigError
 
 

@@ -5,8 +5,8 @@ from dataclasses import fields
 import pytest
 from omegaconf import OmegaConf
 
-from harness import command_line
-from harness.config import (
+from harness.config import command_line
+from harness.config.config import (
     RunConfig,
     conf_dir,
     model_of,

@@ -5,15 +5,15 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from harness.decoder import Decoder, Recomputer
-from harness.device import HOST
-from harness.dispatch import Dispatch
+from harness.contract.precision import Precision
+from harness.decoding.decoder import Decoder, Recomputer
+from harness.device.hooks import HOST
 from harness.errors import ConfigError, DataError, ResourceError
-from harness.memory_need import MemoryNeed
+from harness.execution.parameters import Parameters
 from harness.models.gpt2 import GPT2, build
-from harness.parameters import Parameters
-from harness.plugins import all_ops
-from harness.precision import Precision
+from harness.planning.memory_budget import MemoryNeed
+from harness.plugins.dispatch import Dispatch
+from harness.plugins.loading import all_ops
 
 OPS = all_ops()
 MODEL = GPT2(layers=2, heads=2, channels=16, positions=16, vocab_size=40)
@@ -128,8 +128,8 @@ def test_every_capacity_that_holds_the_text_gives_the_same(decoder, parameters, 
 
 
 def test_a_long_prompt_enters_the_cache_in_parts(decoder, parameters, monkeypatch):
-    monkeypatch.setattr("harness.decoder.LONGEST_PREFILL", 4)
-    monkeypatch.setattr("harness.decoder.SHORTEST_PREFILL", 2)
+    monkeypatch.setattr("harness.decoding.decoder.LONGEST_PREFILL", 4)
+    monkeypatch.setattr("harness.decoding.decoder.SHORTEST_PREFILL", 2)
     texts = [[i % 40 for i in range(n)] for n in (15, 7, 1)]
     made = decoder(Decoder, B=3)
     logits = made.start(texts)

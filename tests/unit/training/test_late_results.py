@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from backends.cupy_cuda._machine import machine
-from harness import command_line
+from harness.config import command_line
 from harness.errors import ConfigError, NumericsError
-from harness.run import Run
+from harness.run.run import Run
 
 LATE = str(Path(__file__).parent / "late_device.py")
 AT_ONCE = str(Path(__file__).parents[1] / "core" / "toy_device.py")

@@ -202,7 +202,7 @@ def test_a_restored_adapter_goes_on_bit_for_bit(make_trainer, batch):
 
 
 def test_the_bf16_step_of_an_adapter_is_near_that_of_float32(make_trainer, batch):
-    from harness.precision import Precision
+    from harness.contract.precision import Precision
 
     exact = make_trainer(6, "numpy", adapter=EVERY)
     rounded = make_trainer(6, "numpy", adapter=EVERY, precision=Precision("bf16"))

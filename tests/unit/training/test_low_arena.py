@@ -4,11 +4,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from harness.low_weights import FROZEN, TRAINED
-from harness.memory_need import host_bytes
+from harness.contract.precision import BFLOAT16, FLOAT32, Precision
 from harness.models.lora import Lora
-from harness.optimizer import MASTER
-from harness.precision import BFLOAT16, FLOAT32, Precision
+from harness.planning.bf16_weights import FROZEN, TRAINED
+from harness.planning.memory_budget import host_bytes
+from harness.training.optimizer import MASTER
 
 BF16 = Precision("bf16")
 OPTIMIZERS = {"adamw": {"name": "adamw"}, "sgd": {"name": "sgd", "weight_decay": 0.0}}

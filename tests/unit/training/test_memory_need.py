@@ -3,7 +3,7 @@
 import psutil
 import pytest
 
-from harness import memory_need
+from harness.planning import memory_budget as memory_need
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from harness.errors import ConfigError
-from harness.optimizer import OptimizerSettings
+from harness.training.optimizer import OptimizerSettings
 
 RATES = [0.01, 0.02, 0.005]
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from harness.config import RunConfig, model_of
-from harness.resume import fingerprint
+from harness.config.config import RunConfig, model_of
+from harness.run.resume import fingerprint
 
 
 def of(run):

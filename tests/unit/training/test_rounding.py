@@ -4,11 +4,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from harness.contract.precision import Precision
 from harness.errors import ConfigError, PluginError
 from harness.ops.stochastic_cast import round_at_random
-from harness.optimizer import MASTER
-from harness.plugins import all_ops, load
-from harness.precision import Precision
+from harness.plugins.loading import all_ops, load
+from harness.training.optimizer import MASTER
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
 STOCHASTIC = Precision("bf16", rounding="stochastic")
@@ -144,7 +144,7 @@ def test_a_clip_of_nan_changes_nothing_and_the_low_weights_are_written(backend, 
 def test_fused_and_unfused_training_give_the_same_bits(trained, monkeypatch):
     fused = trained()
     assert fused.optimizer_choices[0].hook == MASTER
-    for module in ("harness.optimizer", "harness.training_plan"):
+    for module in ("harness.training.optimizer", "harness.training.training_plan"):
         monkeypatch.setattr(f"{module}.update_choice", lambda s, d, low: d.choose(s.op))
     plain = trained()
     assert plain.optimizer_choices[0].hook == "adamw"

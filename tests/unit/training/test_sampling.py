@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from harness.errors import NumericsError
-from harness.generation.continuation import Row, continuations
-from harness.sampling import (
+from harness.decoding.continuation import Row, continuations
+from harness.decoding.sampling import (
     Sampling,
     draw,
     heat,
@@ -15,6 +14,7 @@ from harness.sampling import (
     row_stream,
     stream,
 )
+from harness.errors import NumericsError
 
 LOGITS_V = np.log(np.array([0.1, 0.4, 0.2, 0.3], np.float32))
 

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from harness.errors import ConfigError
-from harness.schedule import DECAYS, Schedule
+from harness.training.schedule import DECAYS, Schedule
 
 
 @pytest.mark.parametrize("decay", DECAYS)

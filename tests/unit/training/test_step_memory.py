@@ -8,8 +8,8 @@ import pytest
 
 from harness.errors import PluginError
 from harness.models.gpt2 import GPT2
-from harness.plugins import all_ops
-from harness.trainer import Trainer, TrainerSettings
+from harness.plugins.loading import all_ops
+from harness.training.trainer import Trainer, TrainerSettings
 
 B, T, MICRO = 8, 64, 2
 MODEL = GPT2(layers=1, heads=2, channels=128, positions=T, vocab_size=200)

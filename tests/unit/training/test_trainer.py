@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness.errors import CheckpointError, NumericsError, ResourceError
-from harness.memory_need import MemoryNeed
+from harness.planning.memory_budget import MemoryNeed
 
 LR = 0.05
 

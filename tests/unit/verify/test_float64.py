@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from harness import memory_need
 from harness.errors import ResourceError
 from harness.models.gpt2 import GPT2
 from harness.models.kinds import tensor_names
-from harness.optimizer import OptimizerSettings
+from harness.planning import memory_budget as memory_need
+from harness.training.optimizer import OptimizerSettings
 from harness.verify import float64
 from harness.verify.float64 import Float64Model
 from harness.verify.seeded_model import SeededModel

@@ -2,8 +2,8 @@
 
 import pytest
 
+from harness.contract.precision import Precision
 from harness.errors import ConfigError
-from harness.precision import Precision
 from harness.verify.bounds import BOUNDS, bounds_for
 from harness.verify.options import WHO_COMPUTES, composed, report_path, taken
 

@@ -1,0 +1,1 @@
+"""Whole training steps, beside PyTorch and llm.c, in turns."""

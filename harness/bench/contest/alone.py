@@ -1,0 +1,74 @@
+"""One contestant alone on the machine: built, warmed, timed and ended, before the next one is built.
+
+For a device whose memory does not hold all of them at once. The order is then A B C, and A once more at
+the end shows what the device itself did meanwhile.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.bench.contest.contest import COMPARED_LOSSES, Contest, why_no_torch
+from harness.bench.contest.contestant import Child
+from harness.bench.timing import Timing
+from harness.bench.waterfall import Waterfall, waterfall_of
+from harness.machine.device_peaks import AnyPeaks
+
+
+@dataclass(frozen=True)
+class Alone:
+    """What one contestant showed.
+
+    absent: why it could not take part; then nothing else is said. timing: of its steps after the warm
+    ones. The rest is as of a Contestant.
+    """
+
+    name: str
+    absent: str = ""
+    what: str = ""
+    first_step_s: float = 0.0
+    timing: Timing | None = None
+    losses: Sequence[float] = ()
+    host_bytes: int | None = None
+    device_bytes: int | None = None
+
+
+def take_turn(contest: Contest, name: str, warmups: int, steps: int) -> Alone:
+    """Build one, let it take its steps, and end it: of a contest whose field says `alone`.
+
+    Raises what building or training raises.
+    """
+    assert contest.field.alone, "the others are there"
+    reason = contest.absent.get(name, "")
+    if name in contest.field.peers:
+        reason = reason or why_no_torch(contest.settings)
+    if reason:
+        return Alone(name, reason)
+    one = contest.contestant(name)
+    try:
+        reason = one.build()
+        if reason:
+            return Alone(name, reason)
+        one.run(warmups)
+        timing = Timing(tuple(one.run(steps)))
+        return Alone(
+            name=name,
+            what=one.what,
+            first_step_s=one.first_step_s,
+            timing=timing,
+            losses=one.losses[:COMPARED_LOSSES],
+            host_bytes=one.peak(),
+            device_bytes=one.device_bytes,
+        )
+    finally:
+        one.end()
+
+
+def waterfall(contest: Contest, name: str, peaks: AnyPeaks, steps: int) -> Waterfall:
+    """A step of one of ours with every half-op timed, in a process of its own."""
+    one = contest.contestant(name)
+    assert isinstance(one, Child), "only ours can be asked"
+    try:
+        one.build()
+        return waterfall_of(name, one.waterfall(steps), peaks)
+    finally:
+        one.end()

@@ -1,0 +1,393 @@
+"""Who trains in `harness bench train`, on what, and in which turns.
+
+Every contestant is a process of its own. All are built, one after the other; then they take turns,
+A B C A B C: while one computes, the others wait for a line, or are stopped.
+"""
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness import ROOT
+from harness.bench.contest.contestant import Child, Contestant
+from harness.bench.contest.peers import llmc, llmc_cuda
+from harness.bench.timing import Timing
+from harness.bench.waterfall import Waterfall, waterfall_of
+from harness.config import command_line
+from harness.config.config import RunConfig, model_of, trainer_settings
+from harness.contract import core_ops
+from harness.contract.precision import Precision
+from harness.data import Dataset, Sequences
+from harness.errors import ConfigError, HarnessError
+from harness.interchange.initial_model import InitialModel
+from harness.interchange.llmc.header import HEADER_BYTES
+from harness.interchange.llmc.layout import Run as Layout
+from harness.interchange.llmc.model import write_llmc_model
+from harness.machine.device_peaks import AnyPeaks
+from harness.machine.processor import load_average, this_machine
+from harness.machine.reexec import CORETYPE
+from harness.machine.threads import threads_for
+from harness.models.gpt2 import build
+from harness.models.kinds import tensor_shapes
+from harness.plugins.dispatch import Dispatch
+from harness.plugins.loading import all_ops
+from harness.run.data import load_data
+from harness.training.training_plan import TrainerSettings
+
+COMPARED_LOSSES = 10
+TURN_S = 0.25
+"""A turn is as many steps as fit; one step alone would be timed with the neighbour's cache."""
+
+PAUSE_S = 0.05
+"""Before each turn: the neighbour's threads spin for some milliseconds after their work."""
+
+PEERS = {
+    "torch": {"compile": False, "bf16": False},
+    "torch-compile": {"compile": True, "bf16": False},
+    "torch-bf16": {"compile": False, "bf16": True},
+    "torch-bf16-compile": {"compile": True, "bf16": True},
+    "torch-tf32": {"compile": False, "bf16": False, "tf32": True},
+    "torch-tf32-compile": {"compile": True, "bf16": False, "tf32": True},
+}
+OURS = "harness.bench.contest.ours"
+TORCH_PEER = Path(__file__).parent / "peers" / "torch_peer.py"
+LLMC = "llm.c"
+
+
+@dataclass(frozen=True)
+class Field:
+    """Who is to train. ours: name -> its overrides; the first is what the others are compared with.
+
+    peers: names of PEERS; `torch@1` has one thread. llmc: a built train_gpt2. python: the peers'.
+    threads: everyone's, where an override or a peer's name does not say otherwise.
+    keep_going: who cannot be built is listed as not run, and the others train.
+    alone: nobody is built before its turn, which is then its only one: a device's memory is for one.
+    """
+
+    ours: Mapping[str, Sequence[str]]
+    peers: Sequence[str] = ()
+    llmc: Path | None = None
+    python: str = sys.executable
+    threads: int | None = None
+    keep_going: bool = False
+    alone: bool = False
+
+
+class Contest:
+    """The contestants of a field, built when it is entered as a context, and ended with it."""
+
+    def __init__(self, field: Field) -> None:
+        self.field = field
+        self.machine, self.load = this_machine(), load_average()
+        said = [] if field.threads is None else [f"threads={field.threads}"]
+        self.overrides = {name: [*said, *texts] for name, texts in field.ours.items()}
+        self.configs = {n: command_line.compose(o) for n, o in self.overrides.items()}
+        first = next(iter(self.configs.values()))
+        self.threads = threads_for(field.threads or first.threads).count
+        data = load_data(first)
+        self.model = model_of(first, data.vocab_size)
+        every = {n: trainer_settings(config, self.model) for n, config in self.configs.items()}
+        check_same_work(every, self.configs)
+        self.settings = next(iter(every.values()))
+        self.learning_rate = first.optimizer.lr
+        self.device = device_of(self.settings)
+        self.absent: dict[str, str] = {}
+        self._names = [*self.overrides, *field.peers]
+        if field.llmc is not None:
+            self._ask_llmc(field.llmc, data)
+        self.tokens = data.train[: self._tokens_of_llmc()]
+        self.batches = self._first_batches(data)
+        self.contestants: dict[str, Contestant] = {}
+        self.peaks_bytes: dict[str, int | None] = {}
+
+    def _ask_llmc(self, program: Path, data: Dataset) -> None:
+        if not (program.is_file() and os.access(program, os.X_OK)):
+            raise ConfigError(
+                f"--llmc {program} is not a program",
+                slug="bench-no-llmc",
+                expected="a trainer of llm.c, built: train_gpt2, or for a GPU train_gpt2cu",
+            )
+        if self.on_device:
+            reason = llmc_cuda.why_not_llmc_cuda(self.settings, len(data.train))
+        else:
+            reason = llmc.why_not_llmc(self.settings, self.learning_rate, len(data.train))
+        if reason:
+            self.absent[LLMC] = reason
+        else:
+            self._names.append(LLMC)
+
+    @property
+    def on_device(self) -> bool:
+        """Whether the first of ours trains on a device that is not the host; peers then do so too."""
+        return self.device != "host"
+
+    def _tokens_of_llmc(self) -> int:
+        if not self.on_device:
+            return llmc.TOKENS
+        return llmc_cuda.tokens_read(self.settings.batch_size, self.settings.sequence_length)
+
+    def _first_batches(self, data: Dataset) -> npt.NDArray[np.int32]:
+        """(ten, 2, sequences, tokens): x and y of the steps whose losses are compared."""
+        settings = self.settings
+        if LLMC in self._names:
+            B, T = settings.batch_size, settings.sequence_length
+            return llmc.batches(data.train, COMPARED_LOSSES, B, T)
+        count = settings.batch_size * settings.gradient_accumulation
+        sequences = Sequences(data.train, settings.sequence_length, settings.seed)
+        return np.stack(
+            [np.stack(sequences.take(i * count, count)) for i in range(COMPARED_LOSSES)]
+        )
+
+    @property
+    def tokens_per_step(self) -> int:
+        return int(self.batches[0][0].size)
+
+    def __enter__(self) -> "Contest":
+        self._folder = tempfile.TemporaryDirectory(prefix="harness-bench-")
+        try:
+            self._write_files(Path(self._folder.name))
+            for name in () if self.field.alone else self._names:
+                self._build(name)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for one in self.contestants.values():
+            one.end()
+        self._folder.cleanup()
+
+    def _write_files(self, folder: Path) -> None:
+        """What the contestants read: the batches, and for peers our initial weights."""
+        self.batches_file, self.weights_file = folder / "batches.bin", folder / "weights.bin"
+        self.batches.tofile(self.batches_file)
+        torch = bool(self.field.peers) and not why_no_torch(self.settings)
+        initial = InitialModel(self.model, self.settings.seed)
+        if torch or (LLMC in self._names and not self.on_device):
+            write_llmc_model(self.weights_file, initial)
+        if LLMC in self._names and self.on_device:
+            write_llmc_model(self._low_weights_file, initial, "bfloat16")
+
+    @property
+    def _low_weights_file(self) -> Path:
+        return self.weights_file.with_name("weights_bf16.bin")
+
+    def _build(self, name: str) -> None:
+        if name in self.field.peers and (reason := why_no_torch(self.settings)):
+            self.absent[name] = reason
+            return
+        one = self.contestant(name)
+        self.contestants[name] = one
+        try:
+            absent = one.build()
+        except HarnessError as error:
+            if not self.field.keep_going:
+                raise
+            absent = str(error.headline)
+        if absent:
+            self._leave_out(name, absent)
+
+    def _leave_out(self, name: str, reason: str) -> None:
+        self.contestants.pop(name).end()
+        self.absent[name] = reason
+        if all(ours in self.absent for ours in self.overrides):
+            raise ConfigError(
+                "none of ours can train",
+                slug="bench-nobody-trains",
+                found="\n".join(f"{n}: {why}" for n, why in self.absent.items()),
+            )
+
+    def contestant(self, name: str) -> Contestant:
+        common = {
+            "batches": str(self.batches_file),
+            "shape": self.batches.shape,
+            "learning_rate": self.learning_rate,
+        }
+        if name in self.overrides:
+            own = {"overrides": self.overrides[name], "vocab_size": self.model.vocab_size}
+            return Child(name, sys.executable, OURS, {**common, **own}, self._environment(name))
+        if name == LLMC:
+            assert self.field.llmc is not None
+            folder = self.weights_file.parent / "llmc"
+            program = self.field.llmc.resolve()
+            if self.on_device:
+                return llmc_cuda.LlmcCuda(
+                    program,
+                    self._low_weights_file,
+                    self.tokens,
+                    folder,
+                    self.settings,
+                    self.learning_rate,
+                )
+            return llmc.Llmc(program, self.weights_file, self.tokens, folder, self.threads)
+        spec = {**common, **self._peer_spec(name)}
+        return Child(name, self.field.python, str(TORCH_PEER), spec, os.environ)
+
+    def _environment(self, name: str) -> dict[str, str]:
+        """Of a process of ours: the harness can be found in it, as it was found here."""
+        environment = dict(os.environ)
+        places = [str(ROOT), environment.get("PYTHONPATH", "")]
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, places))
+        if self.configs[name].blas_kernel == "library":
+            environment.pop(CORETYPE, None)
+        return environment
+
+    def _peer_spec(self, name: str) -> dict[str, Any]:
+        kind, threads = peer_and_threads(name)
+        settings, layout = self.settings, Layout(self.model)
+        rule = settings.optimizer.decay
+        program, _ = build(core_ops(), self.model, 1, 1)
+        return {
+            **PEERS[kind],
+            "device": "cuda" if self.on_device else "cpu",
+            "threads": threads or self.threads,
+            "model": asdict(self.model),
+            "optimizer": asdict(settings.optimizer),
+            "decayed": [
+                p.name
+                for p in program.parameters.values()
+                if rule == "all" or (rule == "matrices" and p.decay)
+            ],
+            "micro_batch": settings.batch_size,
+            "clip_norm": settings.clip_norm,
+            "loss_gradient": settings.loss_gradient,
+            "weights_file": str(self.weights_file),
+            "weights": {
+                name: (HEADER_BYTES + 4 * layout.offset(name), shape)
+                for name, shape in tensor_shapes(self.model).items()
+            },
+        }
+
+    def heading(self) -> str:
+        """What is trained, by whom, on what."""
+        settings, model = self.settings, self.model
+        batches = "; batches as llm.c takes them" if LLMC in self._names else ""
+        rows = [
+            f"{model.parameters:,} parameters: {model.layers} layers, {model.heads}"
+            f" heads, {model.channels} channels, vocabulary {model.vocab_size:,};"
+            f" {settings.gradient_accumulation} x {settings.batch_size} sequences of"
+            f" {settings.sequence_length} tokens, {settings.precision.policy},"
+            f" {settings.optimizer.name}, clip_norm {settings.clip_norm}{batches}",
+            f"on {self.machine}; {self.threads} threads each; load before {self.load:.1f}",
+            *(f"{one.name}: {one.what}" for one in self.contestants.values()),
+            *(f"{name}: not run ({reason})" for name, reason in self.absent.items()),
+        ]
+        return "\n".join(rows)
+
+    def run(self, turns: int) -> dict[str, Timing]:
+        """Ten steps of each, in turns, for the losses; then turns of about TURN_S. Seconds a step."""
+        fastest: dict[str, float] = {}
+        for _ in range(COMPARED_LOSSES):
+            for name, found in self._round(dict.fromkeys(self.contestants, 1)).items():
+                fastest[name] = min([*found, fastest.get(name, found[0])])
+        # Long steps need no more rounds than this many turns; short ones are taken by the dozen.
+        steps = {name: max(1, int(TURN_S / s)) for name, s in fastest.items()}
+        self._round(steps)
+        rounds = [self._round(steps) for _ in range(turns)]
+        for name, one in self.contestants.items():
+            self.peaks_bytes[name] = one.peak()
+        return {
+            name: Timing(tuple(sum(found[name]) / len(found[name]) for found in rounds))
+            for name in self.contestants
+        }
+
+    def _round(self, steps: Mapping[str, int]) -> dict[str, list[float]]:
+        """Each contestant's turn. The seconds of its steps."""
+        found = {}
+        for name in list(self.contestants):
+            try:
+                found[name] = self._turn(self.contestants[name], steps[name])
+            except HarnessError as error:
+                if not self.field.keep_going or self.contestants[name].losses:
+                    raise
+                self._leave_out(name, str(error.facts.get("found", error.headline)))
+        return found
+
+    def _turn(self, one: Contestant, steps: int) -> list[float]:
+        time.sleep(PAUSE_S)
+        others = [other for other in self.contestants.values() if other is not one]
+        before = {other.name: other.processor_s() for other in others}
+        start = time.perf_counter()
+        seconds = one.run(steps)
+        waited_s = time.perf_counter() - start
+        for other in others:
+            other.busy_s += other.processor_s() - before[other.name]
+            other.waited_s += waited_s
+        return seconds
+
+    def waterfalls(self, peaks: AnyPeaks, steps: int = COMPARED_LOSSES) -> list[Waterfall]:
+        """Each of ours again, from the start, with every half-op timed. The plain ones are let go."""
+        return [
+            waterfall_of(name, one.waterfall(steps), peaks)
+            for name, one in self.contestants.items()
+            if name in self.overrides and isinstance(one, Child)
+        ]
+
+
+def device_of(settings: TrainerSettings) -> str:
+    """The device that a trainer's parameters live on; the host, where its backend cannot be loaded."""
+    try:
+        dispatch = Dispatch(all_ops(), settings.ops, settings.options)
+        return dispatch.choose(settings.optimizer.op).backend.device
+    except HarnessError:
+        return "host"  # the contestant itself will say what is wrong
+
+
+def check_same_work(
+    settings: Mapping[str, TrainerSettings], configs: Mapping[str, RunConfig]
+) -> None:
+    """Variants may choose how a step is computed, and nothing that makes another step of it."""
+    free = {"ops": {}, "wrappers": (), "transfer": "", "precision": Precision(), "recompute": ""}
+    free |= {"options": {}, "capture": ""}
+    works = {}
+    for name, one in settings.items():
+        config = configs[name]
+        work = asdict(replace(one, **free, scratch_bytes=0))  # type: ignore[arg-type]
+        # The settings of all have the first one's vocabulary; the rest of the model is each one's own.
+        own = {"model": asdict(config.model), "data": asdict(config.data)}
+        works[name] = {**work, **own, "optimizer.lr": config.optimizer.lr}
+    (first, work), *others = works.items()
+    for name, other in others:
+        different = [key for key in work if json.dumps(work[key]) != json.dumps(other[key])]
+        if different:
+            raise ConfigError(
+                f"{first} and {name} would not do the same work",
+                slug="bench-different-work",
+                differ=", ".join(different),
+                do="only backend=, ops.NAME=, precision=, recompute=, scratch_mib=, threads=, "
+                "blas_kernel=, capture=, BACKEND.NAME= and transfer= may differ",
+            )
+
+
+def why_no_torch(settings: TrainerSettings) -> str:
+    """Why a peer cannot do the same work, wherever it runs; empty where it can."""
+    if settings.optimizer.op != "adamw":
+        return "the peer has AdamW only"
+    if (settings.model.attention, settings.model.activation) != ("attention", "gelu"):
+        return "the peer is a plain GPT-2"
+    if settings.adapter is not None:
+        return "the peer has no adapters"
+    return ""
+
+
+def peer_and_threads(name: str) -> tuple[str, int | None]:
+    """`torch@1`: a name of PEERS, and its own number of threads. Raises ConfigError for another name."""
+    kind, at, threads = name.partition("@")
+    if kind not in PEERS or (at and not (threads.isdecimal() and int(threads) > 0)):
+        raise ConfigError(
+            f"no peer is called '{name}'",
+            slug="bench-unknown-peer",
+            there_are=", ".join(PEERS),
+            do="torch@1 for one of them with threads of its own",
+        )
+    return kind, int(threads) if at else None

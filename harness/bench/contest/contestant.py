@@ -1,0 +1,194 @@
+"""A contestant of `harness bench train` as the contest sees it: one that trains when it is its turn."""
+
+import json
+import os
+import signal
+import subprocess
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+import psutil  # type: ignore[import-untyped]
+
+from harness import errors
+from harness.errors import HarnessError, ResourceError
+
+WORKER = Path(__file__).with_name("worker.py")
+PATIENCE_S = 5.0
+LAST_LINES = 8
+
+
+class Contestant(ABC):
+    """One that trains, in a process of its own.
+
+    name: in the report. what: what it is made of. bf16: it computes with fewer bits, and its losses
+    are compared so. before: the bytes that its process held before the model was built.
+    losses: of all its steps, in order. first_step_s: with whatever is compiled in it.
+    device_bytes: the most that it held of a device's memory, asked with peak(); None where it has none.
+    busy_s, waited_s: the processor time that it took while it was not its turn, and how long that was.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.what = ""
+        self.bf16 = False
+        self.before: int | None = None
+        self.losses: list[float] = []
+        self.first_step_s = 0.0
+        self.device_bytes: int | None = None
+        self.busy_s = self.waited_s = 0.0
+        # What it says on standard error; closed by end().
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
+
+    @abstractmethod
+    def build(self) -> str:
+        """Start the process, and take the model's memory. Returns "", or why it cannot take part."""
+
+    @abstractmethod
+    def run(self, steps: int) -> list[float]:
+        """Take so many steps, more or less, and wait again. Returns the seconds of each."""
+
+    @abstractmethod
+    def peak(self) -> int | None:
+        """The most bytes that the process ever held; None where the system does not tell."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """End the process. To be called whatever has happened."""
+
+    @property
+    @abstractmethod
+    def pid(self) -> int: ...
+
+    def processor_s(self) -> float:
+        """The processor time of the process and its threads until now."""
+        try:
+            times = psutil.Process(self.pid).cpu_times()
+        except psutil.Error:
+            return 0.0
+        return float(times.user + times.system)
+
+    def _died(self, doing: str, found: str) -> NoReturn:
+        self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - 8192))
+        said = self._errors.read().decode("utf-8", "replace").strip().splitlines()
+        raise ResourceError(
+            f"contestant {self.name} gave up {doing}",
+            slug="bench-contestant-died",
+            found=found,
+            it_said="\n".join(said[-LAST_LINES:]) or None,
+            do="leave it out, or --keep-going to compare the others",
+        )
+
+
+class Child(Contestant):
+    """A worker.py that trains what a module builds.
+
+    python: that runs it. module: a name, or a file; spec: what its functions take.
+    environment: of the process, all of it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        python: str,
+        module: str,
+        spec: dict[str, Any],
+        environment: Mapping[str, str],
+    ) -> None:
+        super().__init__(name)
+        self.python, self.module, self.spec = python, module, spec
+        self.environment = dict(environment)
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "built first"
+        return self._process.pid
+
+    def build(self) -> str:
+        try:
+            self._process = subprocess.Popen(
+                [self.python, str(WORKER)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                encoding="utf-8",
+                env=self.environment,
+                process_group=0,  # Ctrl-C is for the contest, which then ends them all
+            )
+        except OSError as error:
+            self._died("before it began", f"{self.python}: {error}")
+        reply = self._ask("while it was built", do="build", module=self.module, spec=self.spec)
+        if "absent" in reply:
+            return str(reply["absent"])
+        self.what, self.bf16, self.before = reply["what"], reply["bf16"], reply["before"]
+        return ""
+
+    def run(self, steps: int) -> list[float]:
+        step = len(self.losses) + 1
+        reply = self._ask(f"in step {step}", do="run", steps=steps)
+        if not self.losses:
+            self.first_step_s = reply["seconds"][0]
+        self.losses += reply["losses"]
+        return list(reply["seconds"])
+
+    def peak(self) -> int | None:
+        reply = self._ask("after its steps", do="peak")
+        found, self.device_bytes = reply["bytes"], reply.get("device_bytes")
+        return None if found is None else int(found)
+
+    def waterfall(self, steps: int) -> dict[str, Any]:
+        return self._ask("while its half-ops were timed", do="waterfall", steps=steps)
+
+    def end(self) -> None:
+        if self._process is not None:
+            for stream in (self._process.stdin, self._process.stdout):
+                _close(stream)
+            try:
+                self._process.wait(PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+        self._errors.close()
+
+    def _ask(self, doing: str, **request: Any) -> dict[str, Any]:
+        process = self._process
+        assert process is not None and process.stdin is not None and process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(request) + "\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            self._died(doing, how_it_ended(process.wait()))
+        reply: dict[str, Any] = json.loads(line)
+        if "error" in reply:
+            self._raise(doing, reply["error"])
+        return reply
+
+    def _raise(self, doing: str, error: dict[str, Any]) -> NoReturn:
+        kind = getattr(errors, error.get("class", ""), None)
+        if kind is None:
+            self._died(doing, error.get("failed", "an unknown error"))
+        assert issubclass(kind, HarnessError)
+        facts = {label.replace(" ", "_"): text for label, text in error["facts"].items()}
+        raise kind(error["headline"], **{"slug": error["slug"], **facts})
+
+
+def how_it_ended(code: int) -> str:
+    """A process's return code in words."""
+    if code < 0:
+        return f"signal {signal.Signals(-code).name}"
+    return f"exit code {code}"
+
+
+def _close(stream: IO[str] | None) -> None:
+    try:
+        if stream is not None:
+            stream.close()
+    except BrokenPipeError:  # it died with something unread
+        pass

@@ -1,0 +1,1 @@
+"""The next token: logits from a cache, draws, rows that go on."""

@@ -1,0 +1,1 @@
+"""What a run asks of a device, and what its backends share."""

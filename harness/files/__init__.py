@@ -1,0 +1,1 @@
+"""Files that are there whole, and are read against their size."""

@@ -1,0 +1,1 @@
+"""A model as op calls: recorded, differentiated, recomputed."""

@@ -1,0 +1,1 @@
+"""Does the conformance suite notice broken source?"""

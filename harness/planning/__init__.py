@@ -1,0 +1,1 @@
+"""What will run, where, and in which memory: nothing is computed here."""

@@ -1,0 +1,387 @@
+"""Turn a program into a plan. Nothing is computed here.
+
+Decided for each call: which backend, which copy of each tensor, and whether it accumulates into a
+gradient. Where producer and consumer differ in dtype or device, a cast or a copy is inserted.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from harness.contract import Acc, Op, Signature, State
+from harness.contract.precision import FLOAT32, Precision
+from harness.contract.signature import merge_leading
+from harness.errors import ConfigError, PluginError
+from harness.execution.parameters import Layout, make_layout
+from harness.graph.autodiff import Backward, differentiate
+from harness.graph.program import Call, Program, Tensor, expand
+from harness.graph.recompute import recompute as compute_again
+from harness.planning.arena import Block
+from harness.planning.bf16_weights import cast_elsewhere, renewal
+from harness.planning.lifetimes import place_by_lifetime
+from harness.planning.plan import Plan, Step, Version, View
+from harness.plugins.dispatch import Choice, Dispatch
+from harness.plugins.scratch import MOST_BYTES, needed
+
+
+def make_plan(
+    program: Program,
+    results: Tensor | Iterable[Tensor],
+    dispatch: Dispatch,
+    precision: Precision,
+    *,
+    train: bool,
+    home: str = "host",
+    transfer: str = "refuse",
+    recompute: str = "none",
+    scratch_bytes: int = MOST_BYTES,
+    layout: Layout | None = None,
+) -> Plan:
+    """Plan a program.
+
+    results: what the host reads after the forward; when `train`, the first is the loss of each row,
+        and every trained parameter gets its gradient.
+    home: the device of parameters, gradients and optimizer. transfer: `allow` or `refuse` copies
+        between devices. recompute: which activations the backward makes again (recompute.py).
+    scratch_bytes: what an op that can work in pieces keeps to in between.
+    layout: of the parameters' arenas, where the program has only some of them.
+    Raises ConfigError where copies are needed and refused, PluginError where a backend cannot do what
+    it was chosen for.
+    """
+    results = [results] if isinstance(results, Tensor) else list(results)
+    program, reasons, results = _expanded(program, results, dispatch)
+    backward = differentiate(program, results[0]) if train else None
+    if backward is not None and not backward.gradients:
+        raise ConfigError(
+            f"{results[0].name} depends on no trained parameter",
+            slug="nothing-to-train",
+            do="train at least one parameter that the loss depends on",
+        )
+    layout = layout or make_layout(program)
+    planner = _Planner(dispatch, precision, home, scratch_bytes, layout)
+    if backward is not None:
+        backward = compute_again(program, backward, recompute, results, planner.makes_the_same)
+    plan = planner.plan(program, results, backward, reasons)
+    if plan.copies and transfer != "allow":
+        raise _refused_copies(plan)
+    return plan
+
+
+def _expanded(
+    program: Program, results: list[Tensor], dispatch: Dispatch
+) -> tuple[Program, dict[str, str], list[Tensor]]:
+    why: dict[str, str | None] = {}
+
+    def reason(op: Op) -> str | None:
+        if op.name not in why:
+            why[op.name] = dispatch.expansion(op)
+        return why[op.name]
+
+    expanded, reasons, replaced = expand(program, reason)
+    roots = [replaced.get(r.root, r.root) for r in results]
+    return (
+        expanded,
+        reasons,
+        [root.reshape(*r.shape) for root, r in zip(roots, results, strict=True)],
+    )
+
+
+def _refused_copies(plan: Plan) -> ConfigError:
+    total = sum(step.views[0].version.nbytes for step in plan.copies)
+    listed = [f"{step.views[0].version} -> {step.views[1].version.device}" for step in plan.copies]
+    more = f"\n... and {len(listed) - 5} more" if len(listed) > 5 else ""
+    return ConfigError(
+        f"this mix of backends needs {len(listed)} copies between devices, {total:,} bytes a step",
+        slug="transfer-refused",
+        copies="\n".join(listed[:5]) + more,
+        do="transfer=allow, or choose backends on one device",
+    )
+
+
+class _Planner:
+    def __init__(
+        self,
+        dispatch: Dispatch,
+        precision: Precision,
+        home: str,
+        scratch_bytes: int,
+        layout: Layout,
+    ) -> None:
+        self.dispatch, self.precision, self.home = dispatch, precision, home
+        self.scratch_bytes = scratch_bytes
+        self.layout = layout
+        self.versions: dict[tuple[Tensor, str, np.dtype], Version] = {}
+        self.origin: dict[Tensor, Version] = {}
+        self.written_gradients: dict[Tensor, list[Version]] = {}
+        self.refresh: list[Step] = []
+        self.steps: list[Step] = []
+
+    def plan(
+        self,
+        program: Program,
+        results: list[Tensor],
+        backward: Backward | None,
+        expanded: dict[str, str],
+    ) -> Plan:
+        for parameter in program.parameters.values():
+            self._originate(parameter, self.home, FLOAT32, "parameter")
+        self._gradients = backward.gradients if backward else {}
+        for gradient in self._gradients.values():
+            self._originate(gradient, self.home, FLOAT32, "gradient")
+        forward = self._section(program.calls, [])
+        after = self._section(backward.calls, backward.fillers) if backward else []
+        gather = self._gather()
+        if any(v.kind == "parameter" and v.dtype != FLOAT32 for v in self.versions.values()):
+            # Before all copies: the narrower of two copies is what travels.
+            self.refresh[:0] = renewal(
+                program, self.layout, self.precision, self.dispatch, self.home
+            )
+        # A result's buffer is read by the host after the forward, and once more at the step's end.
+        kept = [self.origin[r.root] for r in results]
+        self._add_scratch([*forward, *after, *gather, *self.refresh])
+        arenas = place_by_lifetime(forward + after, kept, gather + self.refresh)
+        return Plan(
+            program=program,
+            dispatch=self.dispatch,
+            precision=self.precision,
+            home=self.home,
+            loss=View(kept[0], results[0].shape) if backward else None,
+            results=[View(v, r.shape) for v, r in zip(kept, results, strict=True)],
+            forward=forward,
+            backward=after,
+            gather=gather,
+            refresh=self.refresh,
+            versions=self.versions,
+            gradients={name: self.origin[g] for name, g in self._gradients.items()},
+            seed=self._seed(backward) if backward else None,
+            expanded=expanded,
+            arenas=arenas,
+        )
+
+    def makes_the_same(self, op: Op, part: Op) -> bool:
+        """Whether the forward of a part gives the bits that a fused op gave, from what it kept.
+
+        One backend computes both, in the arithmetic that the kept tensor has: nothing was rounded away.
+        """
+        names, hooks = (op.name, part.name), (op.forward.name, part.forward.name)
+        backend, other = (self.dispatch.choose(hook).backend for hook in hooks)
+        arithmetic = {backend.computes_in(name, self.precision.of(name)) for name in names}
+        dtypes = {self.precision.dtype("activation", name) for name in names}
+        return backend is other and arithmetic == {"f32"} and dtypes == {FLOAT32}
+
+    def _add_scratch(self, steps: list[Step]) -> None:
+        for step in steps:
+            if step.choice is None or step.call is None:
+                continue
+            policy = self.precision.of(step.call.op.name)
+            nbytes = needed(step.choice, step.call.dims, policy, self.scratch_bytes)
+            if nbytes:
+                step.scratch = Block(nbytes, -1, -1)
+
+    def _seed(self, backward: Backward) -> View:
+        seed = backward.seed
+        version = next(v for (t, _, _), v in self.versions.items() if t is seed)
+        return View(version, seed.shape)
+
+    def _originate(self, tensor: Tensor, device: str, dtype: np.dtype, kind: str) -> Version:
+        version = Version(tensor, device, dtype, kind)
+        self.versions[tensor, device, dtype] = self.origin[tensor] = version
+        return version
+
+    def _section(self, calls: list[Call], fillers: list[Tensor]) -> list[Step]:
+        self.steps = []
+        for call in calls:
+            self._call(call, fillers)
+        return self.steps
+
+    def _call(self, call: Call, fillers: list[Tensor]) -> None:
+        choice = self.dispatch.choose(call.hook)
+        op, device = call.op.name, choice.backend.device
+        policy = self.precision.of(op)
+        if choice.backend.computes_in(op, policy) is None:
+            known = choice.backend.computes
+            # Where it has no arithmetic at all for a precision, the next op would be refused too.
+            whole = f"precision={next(iter(known))}, " if known and policy not in known else ""
+            raise PluginError(
+                f"backend '{choice.backend.name}' does not compute {op} in {policy} "
+                f"(chosen by {choice.chosen_by})",
+                slug="precision-unsupported",
+                supported=", ".join(known) or "none",
+                do=f"{whole}precision_of.{op}=fp32, or another backend for it",
+            )
+        signature = call.half.signature
+        arguments: dict[str, Any] = {}
+        for argument in signature.arguments:
+            value = call.arguments[argument.name]
+            if not isinstance(value, Tensor):
+                arguments[argument.name] = value
+                continue
+            assert argument.role is not None
+            dtype = self.precision.dtype(argument.role.dtype, op)
+            if argument.role.dtype == "own":
+                dtype = self._own_dtype(value)
+            if argument.role is State:
+                version = self._to_update(value.root, device, dtype)
+            elif signature.writes(argument):
+                version = self._to_write(value.root, device, dtype, argument.role is Acc)
+            else:
+                version = self._to_read(value.root, device, dtype, choice, fillers)
+            shape = merge_leading(value.shape, len(argument.dims))
+            assert shape is not None
+            arguments[argument.name] = View(version, shape)
+        accumulate = self._accumulate(signature, arguments, choice)
+        if "accumulate" in arguments:
+            arguments["accumulate"] = accumulate
+        self.steps.append(Step("op", call.hook, arguments, choice, call, accumulate))
+
+    def _own_dtype(self, tensor: Tensor) -> np.dtype:
+        origin = self.origin.get(tensor.root)
+        return origin.dtype if origin else self.precision.dtype(tensor.root.dtype, "")
+
+    def _to_write(self, root: Tensor, device: str, dtype: np.dtype, acc: bool) -> Version:
+        if not acc:
+            return self._originate(root, device, dtype, "activation")
+        key = (root, device, dtype)
+        if key not in self.versions:
+            self.versions[key] = Version(root, device, dtype, "gradient")
+        return self.versions[key]
+
+    def _to_update(self, root: Tensor, device: str, dtype: np.dtype) -> Version:
+        """The one copy of a state: where its first call is."""
+        version = self.origin.get(root) or self._originate(root, device, dtype, "state")
+        if version.device != device:
+            raise ConfigError(
+                f"{root.name} is updated on {version.device}, and then on {device}",
+                slug="state-elsewhere",
+                do="choose backends on one device for the ops that update it",
+            )
+        return version
+
+    def _to_read(
+        self, root: Tensor, device: str, dtype: np.dtype, choice: Choice, fillers: list[Tensor]
+    ) -> Version:
+        """The copy of a tensor that a call can read, made by a cast or a copy where there is none."""
+        key = (root, device, dtype)
+        if key in self.versions:
+            return self.versions[key]
+        if root.kind == "input":
+            given = self._input(root, device)
+            return given if given.dtype == dtype else self._cast(given, dtype, self.steps)
+        if root in fillers:
+            version = self._originate(root, device, dtype, "activation")
+            self.steps.append(Step("zero", "zero", {"buffer": View(version, root.shape)}))
+            return version
+        origin = self.origin[root]
+        steps = self.refresh if origin.kind == "parameter" else self.steps
+        if origin.dtype != dtype and origin.kind == "parameter":
+            # One call over the arena makes it, with all others.
+            origin = self._variant(origin, origin.device, dtype)
+        elif origin.dtype != dtype:
+            # Cast where the tensor is: the narrower of two copies is what then travels.
+            origin = self._cast(origin, dtype, steps)
+        if origin.device != device:
+            origin = self._copy(origin, device, steps)
+        return origin
+
+    def _input(self, root: Tensor, device: str) -> Version:
+        """An input as the host fills it, in its own dtype; each device has its own copy of it."""
+        dtype = self.precision.dtype(root.dtype, "")
+        found = self.versions.get((root, device, dtype))
+        return found or self._originate(root, device, dtype, "input")
+
+    def _cast(self, source: Version, dtype: np.dtype, steps: list[Step]) -> Version:
+        made = self._variant(source, source.device, dtype)
+        choice = self.dispatch.choose("cast")
+        if choice.backend.device != source.device:
+            raise cast_elsewhere(str(source), dtype, choice)
+        flat = (source.tensor.size,)
+        half = self.dispatch.ops["cast"].forward
+        arguments = {"out_P": View(made, flat), "x_P": View(source, flat)}
+        call = Call(self.dispatch.ops["cast"], half, arguments, {"P": flat[0]})
+        steps.append(Step("cast", "cast", arguments, choice, call))
+        return made
+
+    def _copy(self, source: Version, device: str, steps: list[Step]) -> Version:
+        made = self._variant(source, device, source.dtype)
+        shape = source.tensor.shape
+        arguments = {"source": View(source, shape), "target": View(made, shape)}
+        steps.append(Step("copy", "copy", arguments))
+        return made
+
+    def _variant(self, source: Version, device: str, dtype: np.dtype) -> Version:
+        key = (source.tensor, device, dtype)
+        if key not in self.versions:
+            # The host fills an input; what is cast from it is made anew in each forward.
+            kind = "activation" if source.kind == "input" else source.kind
+            self.versions[key] = Version(source.tensor, device, dtype, kind)
+        return self.versions[key]
+
+    def _accumulate(self, signature: Signature, arguments: dict[str, Any], choice: Choice) -> bool:
+        """Whether a call adds to its gradients already in the first micro-batch.
+
+        It must, once one of them was written before; those that were not are zeroed first.
+        """
+        versions = [
+            arguments[a.name].version
+            for a in signature.outputs
+            if a.role is Acc and arguments[a.name] is not None
+        ]
+        fresh = [v for v in versions if not self._was_written(v)]
+        for version in versions:
+            written = self.written_gradients.setdefault(version.tensor, [])
+            if version not in written:
+                written.append(version)
+        if len(fresh) == len(versions):
+            return False
+        for version in fresh:
+            view = View(version, version.tensor.shape)
+            self.steps.append(Step("zero", "zero", {"buffer": view}, first_only=True))
+        return True
+
+    def _was_written(self, version: Version) -> bool:
+        return version in self.written_gradients.get(version.tensor, ())
+
+    def _gather(self) -> list[Step]:
+        """Bring gradients that were made on other devices home, and add them up there."""
+        self.steps = []
+        for gradient in self._gradients.values():
+            home = self.origin[gradient]
+            written = self.written_gradients.get(gradient, [])
+            away = [v for v in written if v is not home]
+            for number, version in enumerate(away):
+                if number == 0 and home not in written:
+                    self._copy_onto(version, home)
+                    continue
+                landed = Tensor(
+                    f"{gradient.name} from {version.device}",
+                    gradient.shape,
+                    "gradient",
+                    "gradient",
+                    gradient.program,
+                )
+                landing = self._originate(landed, self.home, FLOAT32, "gradient")
+                self._copy_onto(version, landing)
+                self._add(home, landing)
+        return self.steps
+
+    def _copy_onto(self, source: Version, target: Version) -> None:
+        shape = source.tensor.shape
+        arguments = {"source": View(source, shape), "target": View(target, shape)}
+        self.steps.append(Step("copy", "copy", arguments))
+
+    def _add(self, total: Version, other: Version) -> None:
+        choice = self.dispatch.choose("residual_forward")
+        if choice.backend.device != total.device:
+            raise ConfigError(
+                f"{total.tensor.name} is made on two devices and must be summed on {total.device}, "
+                f"and {choice.chosen_by}={choice.backend.name} is on {choice.backend.device}",
+                slug="sum-elsewhere",
+                do="ops.residual_forward=NAME of a backend on that device",
+            )
+        op = self.dispatch.ops["residual"]
+        shape = (1, total.tensor.size)
+        sum_view, other_view = View(total, shape), View(other, shape)
+        arguments = {"out_NC": sum_view, "a_NC": sum_view, "b_NC": other_view}
+        call = Call(op, op.forward, arguments, {"N": 1, "C": shape[1]})
+        self.steps.append(Step("op", "residual_forward", arguments, choice, call))

@@ -1,0 +1,1 @@
+"""A step of training: forward, backward, update."""
