@@ -11,7 +11,7 @@ from backends.cupy_cuda._machine import planned
 BLOCKS_PER_MULTIPROCESSOR = 4
 """Enough to keep memory busy; each leaves a row of partial sums, which are read again."""
 
-LEAST_ROWS = 32
+MIN_ROWS = 32
 """Of a chunk: four for each of a block's eight warps."""
 
 _SOURCE = Source("columns")
@@ -20,7 +20,7 @@ _SOURCE = Source("columns")
 def sums_shape(N, C, dtype):
     """Partial sums of x_NC: (chunks, C)."""
     most = max(1, BLOCKS_PER_MULTIPROCESSOR * planned().multiprocessors // _tiles(C, dtype))
-    return max(1, min(most, -(-N // LEAST_ROWS))), C
+    return max(1, min(most, -(-N // MIN_ROWS))), C
 
 
 def sum_columns(out_C, x_NC, sums_RC, accumulate):

@@ -19,7 +19,7 @@ from harness.errors import PluginError
 Q, K, V, OUT, LSE, DOUT, DQ, DK, DV = range(1, 10)
 """What a tensor is called in the graphs, and in what is handed to them."""
 
-LEAST_WORKSPACE = 128
+MIN_WORKSPACE = 128
 
 
 def takes_shape(T, D):
@@ -60,7 +60,7 @@ def _run(graph, pointers):
 
 
 def _workspace_bytes(graph):
-    return room((max(LEAST_WORKSPACE, graph.get_workspace_size()),), dtype=np.uint8)
+    return room((max(MIN_WORKSPACE, graph.get_workspace_size()),), dtype=np.uint8)
 
 
 def _parts(packed_BT3HD, *names):

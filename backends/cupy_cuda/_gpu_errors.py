@@ -7,10 +7,10 @@ from importlib import import_module
 
 from harness.errors import ConfigError, PluginError, ResourceError
 
-LEAST_CAPABILITY = (7, 0)
+MIN_CAPABILITY = (7, 0)
 """Of the kernels: they need shuffles with masks and independent threads."""
 
-LEAST_FOR = {"tf32": (8, 0), "bf16": (8, 0)}
+MIN_CAPABILITY_FOR = {"tf32": (8, 0), "bf16": (8, 0)}
 """Tensor cores take these from the A100 on."""
 
 INSUFFICIENT_DRIVER, NO_DEVICE = 35, 100  # of cudaError
@@ -53,11 +53,11 @@ def check_runtime(runtime):
         raise _no_gpu("the driver sees no GPU (CUDA_VISIBLE_DEVICES?)")
     properties = runtime.getDeviceProperties(runtime.getDevice())
     capability = properties["major"], properties["minor"]
-    if capability < LEAST_CAPABILITY:
+    if capability < MIN_CAPABILITY:
         raise ResourceError(
             f"backend 'cupy' cannot use this GPU: {properties['name'].decode()}",
             slug="gpu-too-old",
-            expected=f"compute capability {_capability(LEAST_CAPABILITY)} or later",
+            expected=f"compute capability {_capability(MIN_CAPABILITY)} or later",
             found=_capability(capability),
             do=WITHOUT,
         )
@@ -91,7 +91,7 @@ def _no_gpu(reason):
 
 def check_precision(name, capability, precision):
     """Raise ConfigError where a GPU has no arithmetic for a precision."""
-    least = LEAST_FOR.get(precision, LEAST_CAPABILITY)
+    least = MIN_CAPABILITY_FOR.get(precision, MIN_CAPABILITY)
     if capability < least:
         raise ConfigError(
             f"precision={precision} needs compute capability {_capability(least)} or later",

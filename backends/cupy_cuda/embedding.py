@@ -20,7 +20,7 @@ VARIANTS = tuple(
 _SOURCE = Source("embedding", VARIANTS)
 
 TILE, SHARE = 32, 8  # as in embedding.cu
-MOST_CHUNK = 2048  # keys that one block sorts, two a thread
+MAX_CHUNK = 2048  # keys that one block sorts, two a thread
 KEY_BYTES = 8
 
 
@@ -103,7 +103,7 @@ def _columns(C):
 def _chunks(N):
     """Keys in each of the chunks that are sorted first, a power of two; and how many chunks."""
     chunk = 64
-    while chunk < min(N, MOST_CHUNK):
+    while chunk < min(N, MAX_CHUNK):
         chunk *= 2
     return chunk, -(-N // chunk)
 

@@ -19,17 +19,17 @@ from backends.cupy_cuda._rows import PACK_BYTES, WARP, whole_warps
 from backends.cupy_cuda._scratch import room, scratch, takes
 from harness import hookimpl
 
-MOST_PACKS = {4: 4, 2: 3}
+MAX_PACKS = {4: 4, 2: 3}
 """Of a row, that a thread holds in registers, by the size of an element; more would spill."""
 
-MOST_ELEMENTS = 8
+MAX_ELEMENTS = 8
 """The same, where rows do not begin at multiples of 16 bytes and elements are taken one by one."""
 
-MOST_THREADS = 512
+MAX_THREADS = 512
 """Of a row; what they do not hold of a longer one is read again. And of a multiprocessor in the
 backward, whose 128 registers for each leave room for no more: so all of its blocks run at once."""
 
-ONE_BY_ONE = (("HELD", str(MOST_ELEMENTS)), ("ONE_BY_ONE", "1"))
+ONE_BY_ONE = (("HELD", str(MAX_ELEMENTS)), ("ONE_BY_ONE", "1"))
 
 
 def holding(packs):
@@ -39,8 +39,8 @@ def holding(packs):
 _SOURCE = Source(
     "layernorm",
     variants=[
-        *(FLOAT + holding(packs) for packs in range(1, MOST_PACKS[4] + 1)),
-        *(BF16 + holding(packs) for packs in range(1, MOST_PACKS[2] + 1)),
+        *(FLOAT + holding(packs) for packs in range(1, MAX_PACKS[4] + 1)),
+        *(BF16 + holding(packs) for packs in range(1, MAX_PACKS[2] + 1)),
         FLOAT + ONE_BY_ONE,
         BF16 + ONE_BY_ONE,
     ],
@@ -67,7 +67,7 @@ class Held:
 
     def blocks(self, N):
         """Blocks over which the backward spreads the rows."""
-        at_once = MOST_THREADS // (self.threads * self.together)
+        at_once = MAX_THREADS // (self.threads * self.together)
         return min(-(-N // self.together), planned().multiprocessors * at_once)
 
     def shared_bytes(self, itemsize):
@@ -81,9 +81,9 @@ class Held:
 def held(C, itemsize):
     size = PACK_BYTES // itemsize
     if C % size:
-        return Held(C, min(MOST_THREADS, whole_warps(C, MOST_ELEMENTS)), ONE_BY_ONE)
-    pieces, most = C // size, MOST_PACKS[itemsize]
-    threads = min(MOST_THREADS, whole_warps(pieces, most))
+        return Held(C, min(MAX_THREADS, whole_warps(C, MAX_ELEMENTS)), ONE_BY_ONE)
+    pieces, most = C // size, MAX_PACKS[itemsize]
+    threads = min(MAX_THREADS, whole_warps(pieces, most))
     return Held(pieces, threads, holding(min(most, -(-pieces // threads))))
 
 

@@ -16,7 +16,7 @@ from backends.cupy_cuda._products import WORKSPACE, Products, columns, rows
 from backends.cupy_cuda._scratch import available, room, scratch, takes
 from harness import hookimpl
 
-MOST_BYTES = 64 << 20
+MAX_BYTES = 64 << 20
 """Of x in float32 outside a plan."""
 
 _SOURCE = Source("lora")
@@ -49,7 +49,7 @@ def lora_backward(
     accumulate,
 ):
     (N, I), (S, R) = x_NI.shape, b_SR.shape
-    wide_rows = _wide_rows(N, I, R, x_NI.dtype, available(_fixed_room(N, R) + MOST_BYTES))
+    wide_rows = _wide_rows(N, I, R, x_NI.dtype, available(_fixed_room(N, R) + MAX_BYTES))
     workspace, dlow_NR, x_WI = scratch(WORKSPACE, (N, R), (wide_rows, I))
     products, dout_NS = Products(workspace), columns(dout_NO, first, S)
     if dy_NO is not None:

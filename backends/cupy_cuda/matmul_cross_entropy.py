@@ -18,7 +18,7 @@ from backends.cupy_cuda._scratch import available, room, scratch, takes
 from backends.cupy_cuda.cross_entropy import cross_entropy_backward, cross_entropy_forward
 from harness import hookimpl
 
-MOST_BYTES = 512 << 20
+MAX_BYTES = 512 << 20
 """Of logits outside a plan."""
 
 GRAIN = 128
@@ -102,7 +102,7 @@ def _backward(
 def _chunks(x_NC, weight_VC, tf32):
     """Yield ((first, last), products, room for logits, x, room for loss and lse) for chunks of rows."""
     N, V, dtype = x_NC.shape[0], weight_VC.shape[0], np.dtype(x_NC.dtype)
-    count = _rows(N, V, dtype.itemsize, available(_fixed_room(N) + MOST_BYTES))
+    count = _rows(N, V, dtype.itemsize, available(_fixed_room(N) + MAX_BYTES))
     *fixed, memory = scratch(*_fixed_shapes(N), _floats(count, V, dtype.itemsize))
     products, stats = Products(fixed[0], tf32), fixed[1:]
     for first in range(0, N, count):

@@ -17,7 +17,7 @@ from backends.cupy_cuda._products import WORKSPACE, Products, bias_gelu, rows, t
 from backends.cupy_cuda._scratch import available, room, scratch, takes
 from harness import hookimpl
 
-MOST_BYTES = 64 << 20
+MAX_BYTES = 64 << 20
 """Of a chunk of float32 products outside a plan."""
 
 
@@ -58,7 +58,7 @@ def _forward(out_NO, pre_NO, x_NI, weight_OI, bias_O, tf32):
 
 def _forward_in_chunks(out_NO, pre_NO, x_NI, weight_OI, bias_O):
     N, O = pre_NO.shape
-    count = _chunk(N, O, available(room(WORKSPACE) + MOST_BYTES))
+    count = _chunk(N, O, available(room(WORKSPACE) + MAX_BYTES))
     workspace, product_RO = scratch(WORKSPACE, (count, O))
     products = Products(workspace)
     for first in range(0, N, count):

@@ -12,7 +12,7 @@ from harness import hookimpl
 
 _SOURCE = Source("squared_norm")
 
-MOST_PARTS = 1024  # the last block has a thread for each
+MAX_PARTS = 1024  # the last block has a thread for each
 QUADS_OF_THREAD = 4  # at least, before another block is worth it
 
 
@@ -27,7 +27,7 @@ def squared_norm(sum_1, x_P):
 
 
 def _parts(P):
-    return min(MOST_PARTS, max(1, -(-P // (4 * QUADS_OF_THREAD * THREADS))))
+    return min(MAX_PARTS, max(1, -(-P // (4 * QUADS_OF_THREAD * THREADS))))
 
 
 @takes("squared_norm")

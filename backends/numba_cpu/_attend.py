@@ -18,7 +18,7 @@ from backends.numba_cpu._order import key, value
 
 ZERO, ONE = np.float32(0), np.float32(1)
 
-MOST_QUERIES, FEWEST_QUERIES = 64, 16
+MAX_QUERIES, MIN_QUERIES = 64, 16
 SCORES = 1 << 16
 """Of a block, at most, as long as it has more than the fewest queries: 256 KiB stay in L2."""
 
@@ -28,7 +28,7 @@ PADDING = 16
 
 def queries_in_block(T, J):
     """How many of T queries, which have J keys at most, are taken together."""
-    return min(T, MOST_QUERIES, max(FEWEST_QUERIES, SCORES // J))
+    return min(T, MAX_QUERIES, max(MIN_QUERIES, SCORES // J))
 
 
 @helper

@@ -15,8 +15,8 @@ from backends.numba_cpu._kernel import exact
 LOG2_E = np.float32(1.4426950408889634)
 LN2_HIGH = np.float32(0.693359375)  # 355/512: k times it is exact for |k| < 2^15
 LN2_LOW = np.float32(-2.12194440e-4)
-SMALLEST = np.float32(-86.98)  # there k is -125, and 2^(k-1) the smallest normal float32
-LARGEST = np.float32(88.72284)  # ln of the largest float32
+MIN_ARGUMENT = np.float32(-86.98)  # there k is -125, and 2^(k-1) the smallest normal float32
+MAX_ARGUMENT = np.float32(88.72284)  # ln of the largest float32
 
 ONE, HALF, ZERO = np.float32(1), np.float32(0.5), np.float32(0)
 C3, C4, C5 = np.float32(1 / 6), np.float32(1 / 24), np.float32(1 / 120)
@@ -30,7 +30,7 @@ TWO = np.float32(2)
 @exact
 def exp(x):
     """e to the power of a float32."""
-    near = min(max(x, SMALLEST), LARGEST)
+    near = min(max(x, MIN_ARGUMENT), MAX_ARGUMENT)
     k = np.floor(near * LOG2_E + HALF)
     r = near - k * LN2_HIGH - k * LN2_LOW
     series = C6 + r * C7
@@ -43,6 +43,6 @@ def exp(x):
     # 2^k as 2 · 2^(k-1), since 2^128 is no float32 and exp of the largest needs it.
     power = np.int32(np.int32(np.int32(k) + BIAS) << MANTISSA_BITS).view(np.float32)
     result = series * power * TWO
-    result = ZERO if x < SMALLEST else result
-    result = INFINITY if x > LARGEST else result
+    result = ZERO if x < MIN_ARGUMENT else result
+    result = INFINITY if x > MAX_ARGUMENT else result
     return NAN if x != x else result

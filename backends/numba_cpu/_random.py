@@ -20,7 +20,7 @@ SHIFT = np.uint32(16)
 SIZE = np.uint32(0x7FFFFFFF)
 SIGN = np.uint32(0x80000000)
 INFINITE = np.uint32(0x7F800000)
-LARGEST_FINITE = np.uint32(0x7F7F)
+MAX_FINITE = np.uint32(0x7F7F)
 QUIET = np.uint32(0x40)  # keeps the NaN whose only bits are in the half that is dropped
 
 
@@ -62,7 +62,7 @@ def _rounded(x, word):
     size = np.uint32(bits & SIZE)
     sign = np.uint32(np.uint32(bits & SIGN) >> SHIFT)
     near = np.uint32(np.uint32(size + np.uint32(word & HALF)) >> SHIFT)
-    upper = min(near, LARGEST_FINITE)
+    upper = min(near, MAX_FINITE)
     if size >= INFINITE:
         upper = np.uint32(size >> SHIFT)
         if size > INFINITE:

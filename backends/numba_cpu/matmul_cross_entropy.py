@@ -28,12 +28,12 @@ from harness import hookimpl
 ROWS = 1024
 """Rows of x that the weight passes by at a time, at most."""
 
-FEWEST_ROWS = 32
+MIN_ROWS = 32
 
 WIDEST, NARROWEST = 512, 128
 """Columns of a thread's tile. From 256 to 4096 the time is the same within 5 %, below BLAS is slower."""
 
-MOST_BYTES = 64 << 20
+MAX_BYTES = 64 << 20
 """Scratch, where no plan lends any."""
 
 ONE = np.float32(1)
@@ -41,7 +41,7 @@ ONE = np.float32(1)
 
 @hookimpl
 def matmul_cross_entropy_forward(loss_N, lse_N, x_NC, weight_VC, targets_N, vocab_size):
-    shapes = _forward_shapes(*x_NC.shape, len(weight_VC), _lifts(x_NC), available(MOST_BYTES))
+    shapes = _forward_shapes(*x_NC.shape, len(weight_VC), _lifts(x_NC), available(MAX_BYTES))
     logits_TRW, sums_T3R, x_RC, weight_TWC = scratch(*shapes)
     R = logits_TRW.shape[1]
     for first in range(0, len(x_NC), R):
@@ -79,7 +79,7 @@ def matmul_cross_entropy_backward(
     vocab_size,
     accumulate,
 ):
-    shapes = _backward_shapes(*x_NC.shape, len(weight_VC), _lifts(x_NC), available(MOST_BYTES))
+    shapes = _backward_shapes(*x_NC.shape, len(weight_VC), _lifts(x_NC), available(MAX_BYTES))
     logits_RW, x_RC, dx_RC, weight_WC = scratch(*shapes)
     R = len(logits_RW)
     for first in range(0, len(x_NC), R):
@@ -218,7 +218,7 @@ def _backward_shapes(N, C, V, lift, most):
 def _within(most, N, shapes):
     """The shapes for as many rows, and then for tiles as wide, as these bytes allow."""
     rows, width = min(N, ROWS), WIDEST
-    while room(*shapes(rows, NARROWEST)) > most and rows > FEWEST_ROWS:
+    while room(*shapes(rows, NARROWEST)) > most and rows > MIN_ROWS:
         rows //= 2
     while room(*shapes(rows, width)) > most and width > NARROWEST:
         width //= 2

@@ -26,7 +26,7 @@ from backends.numba_cpu._threads import threads
 from backends.numba_cpu._tiles import GRAIN, coarse_part, tile
 from harness import hookimpl
 
-MOST_BYTES = 64 << 20
+MAX_BYTES = 64 << 20
 """What the backward keeps to outside a plan."""
 
 
@@ -53,7 +53,7 @@ def matmul_gelu_forward(out_NO, pre_NO, x_NI, weight_OI, bias_O):
 def matmul_gelu_backward(dx_NI, dweight_OI, dbias_O, dout_NO, pre_NO, x_NI, weight_OI, accumulate):
     (N, I), O = x_NI.shape, len(weight_OI)
     lift = not _all_float32(x_NI, weight_OI) or (dx_NI is not None and not _all_float32(dx_NI))
-    width = _band(N, I, O, lift, available(MOST_BYTES))
+    width = _band(N, I, O, lift, available(MAX_BYTES))
     if lift:
         dpre, x, dx, weight = scratch(*_shapes(N, I, width, lift))
         widen(x, x_NI, threads())

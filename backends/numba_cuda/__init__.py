@@ -7,7 +7,7 @@ same kernels in a simulator, slowly (simulator/).
 What is exported is for kernels of your own, in a file of yours: docs/tutorial/your-first-kernel.md.
 """
 
-from backends.numba_cuda._block import MOST_THREADS, block_max, block_sum
+from backends.numba_cuda._block import MAX_THREADS, block_max, block_sum
 from backends.numba_cuda._launch import blocks_for, launch, threads_for
 from backends.numba_cuda._machine import machine
 from backends.numba_cuda._math import exp, log, sqrt, tanh
@@ -15,7 +15,7 @@ from backends.numba_cuda._narrow import narrow, wide
 from backends.numba_cuda.simulator.traffic import counted
 
 __all__ = [
-    "MOST_THREADS",
+    "MAX_THREADS",
     "block_max",
     "block_sum",
     "blocks_for",

@@ -1,10 +1,10 @@
 """What the threads of a block find out together, through shared memory.
 
-    partial = cuda.shared.array(MOST_THREADS, np.float32)      in the kernel, on a line of its own
+    partial = cuda.shared.array(MAX_THREADS, np.float32)      in the kernel, on a line of its own
     total = block_sum(mine, partial)                           every thread gets the same bits
 
 A tree: the upper half of the threads hands its numbers to the lower half, until one is left. The block
-has a power of two of threads in x, MOST_THREADS at most, and every one of them calls it.
+has a power of two of threads in x, MAX_THREADS at most, and every one of them calls it.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from numba import cuda
 
 from backends.numba_cuda._exp_near import exp_near
 
-MOST_THREADS = 256
+MAX_THREADS = 256
 """Of a block that a tree goes over; what `partial` is long."""
 
 LOWEST = np.finfo(np.float32).min

@@ -34,8 +34,8 @@ MANY_ROWS = {"N": 65536, "B": 64, "P": 1 << 31, "V": 50304}
 """The most that a run of GPT-2 124M has: a grid must hold them, and nothing is computed."""
 
 MAP_NORESERVE = 0x4000  # of Linux; Python 3.11 has no name for it
-MOST_BLOCKS = (2**31 - 1, 65535, 65535)
-MOST_THREADS = (1024, 1024, 64)
+MAX_BLOCKS = (2**31 - 1, 65535, 65535)
+MAX_THREADS = (1024, 1024, 64)
 STACK = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 USED = re.compile(r"Used (\d+) registers")
 SHARED = re.compile(r"(\d+) bytes smem")
@@ -176,9 +176,9 @@ class Paper:
         grid, block = _three(grid), _three(block)
         types = tuple(typeof(argument) for argument in arguments)
         name = Launch(kernel, types).name
-        allowed = all(map(int.__le__, (*grid, *block), (*MOST_BLOCKS, *MOST_THREADS)))
+        allowed = all(map(int.__le__, (*grid, *block), (*MAX_BLOCKS, *MAX_THREADS)))
         threads = int(np.prod(block))
-        assert allowed and threads <= MOST_THREADS[0], f"CUDA refuses {name}[{grid}, {block}]"
+        assert allowed and threads <= MAX_THREADS[0], f"CUDA refuses {name}[{grid}, {block}]"
         self._threads[kernel, types] = max(threads, self._threads.get((kernel, types), 0))
 
     def launches(self):

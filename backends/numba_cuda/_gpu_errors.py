@@ -7,13 +7,13 @@ from importlib.util import find_spec
 
 from harness.errors import ConfigError, PluginError, ResourceError
 
-LEAST_CAPABILITY = (7, 0)
+MIN_CAPABILITY = (7, 0)
 """What backend `cupy` asks for too."""
 
-LEAST_FOR_BF16 = (8, 0)
+MIN_CAPABILITY_FOR_BF16 = (8, 0)
 """The A100 is the first that rounds to bfloat16 by itself, as `narrow` asks it to."""
 
-LEAST_CUDA = 12000
+MIN_CUDA = 12000
 """Of the driver: what cuda.bindings asks of it."""
 
 EXTRAS = 'pip install "gpt2-harness[cuda12]", or [cuda13] for a driver of CUDA 13'
@@ -52,11 +52,11 @@ def check_driver(driver):
         code, version = driver.cuDriverGetVersion()
     except RuntimeError as error:  # it looks for libcuda at its first call
         raise _no_gpu("there is no NVIDIA driver") from error
-    if code == driver.CUresult.CUDA_SUCCESS and version < LEAST_CUDA:
+    if code == driver.CUresult.CUDA_SUCCESS and version < MIN_CUDA:
         raise ResourceError(
             "backend 'numba_cuda': the NVIDIA driver is too old",
             slug="driver-too-old",
-            expected=f"a driver of CUDA {dotted(LEAST_CUDA)} or later",
+            expected=f"a driver of CUDA {dotted(MIN_CUDA)} or later",
             found=f"one of CUDA {dotted(version)}",
             do=f"a newer driver; or {WITHOUT}",
         )
@@ -72,11 +72,11 @@ def check_driver(driver):
 
 def check_device(name, capability):
     """Raise ResourceError where a GPU is too old."""
-    if capability < LEAST_CAPABILITY:
+    if capability < MIN_CAPABILITY:
         raise ResourceError(
             f"backend 'numba_cuda' cannot use this GPU: {name}",
             slug="gpu-too-old",
-            expected=f"compute capability {_capability(LEAST_CAPABILITY)} or later",
+            expected=f"compute capability {_capability(MIN_CAPABILITY)} or later",
             found=_capability(capability),
             do=WITHOUT,
         )
@@ -84,9 +84,9 @@ def check_device(name, capability):
 
 def check_precision(name, capability, precision):
     """Raise ConfigError where a GPU cannot round to bfloat16."""
-    if precision == "bf16" and capability < LEAST_FOR_BF16:
+    if precision == "bf16" and capability < MIN_CAPABILITY_FOR_BF16:
         raise ConfigError(
-            f"precision=bf16 needs compute capability {_capability(LEAST_FOR_BF16)} or later",
+            f"precision=bf16 needs compute capability {_capability(MIN_CAPABILITY_FOR_BF16)} or later",
             slug="precision-needs-newer-gpu",
             found=f"{name}, {_capability(capability)}",
             do="precision=fp32",

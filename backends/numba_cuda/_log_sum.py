@@ -7,7 +7,7 @@ thread does so for its own numbers, a piece at a time, and then the block merges
 import numpy as np
 from numba import cuda
 
-from backends.numba_cuda._block import LOWEST, MOST_THREADS, block_log_sum
+from backends.numba_cuda._block import LOWEST, MAX_THREADS, block_log_sum
 from backends.numba_cuda._exp_near import exp_near
 from backends.numba_cuda._pieces import AT_ONCE, ZERO, piece, read
 
@@ -20,8 +20,8 @@ def row_log_sum(x_V, count):
 
     A NaN passes by top and enters the total.
     """
-    tops = cuda.shared.array(MOST_THREADS, np.float32)
-    totals = cuda.shared.array(MOST_THREADS, np.float32)
+    tops = cuda.shared.array(MAX_THREADS, np.float32)
+    totals = cuda.shared.array(MAX_THREADS, np.float32)
     x_K = cuda.local.array(AT_ONCE, np.float32)
     top, total = LOWEST, ZERO
     for first in range(cuda.threadIdx.x, count, piece()):

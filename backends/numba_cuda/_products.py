@@ -55,7 +55,7 @@ the first are multiplied, and the loop's own instructions are few beside STEPS E
 BLOCKS = 256
 """That a GPU should have to do: a result with fewer has its sums along K cut into parts."""
 
-LEAST_PART = 64
+MIN_PART = 64
 """Of K, in a part."""
 
 ZERO, ONE = np.float32(0), np.float32(1)
@@ -89,7 +89,7 @@ def parts_shape(M, N, K):
 
 def _parts(M, N, K):
     blocks = -(-M // TILE) * -(-N // TILE)
-    return max(1, min(BLOCKS // blocks, K // LEAST_PART))
+    return max(1, min(BLOCKS // blocks, K // MIN_PART))
 
 
 def _multiply(out_MN, operands, K, parts, start_MN, scale, bias_N=None, pre_MN=None):

@@ -17,10 +17,10 @@ from numba import cuda
 
 from backends.numba_cuda._launch import WARP, launch
 
-MOST_CHUNK = 2048
+MAX_CHUNK = 2048
 """Keys that one block sorts: two for each of 1024 threads, and 16 KiB of shared memory."""
 
-LEAST_CHUNK = 2 * WARP
+MIN_CHUNK = 2 * WARP
 
 SHARES = 8
 
@@ -46,8 +46,8 @@ def sort_rows(tokens_BT, keys_N, sorted_N):
 
 
 def _chunk(N):
-    chunk = LEAST_CHUNK
-    while chunk < min(N, MOST_CHUNK):
+    chunk = MIN_CHUNK
+    while chunk < min(N, MAX_CHUNK):
         chunk *= 2
     return chunk
 
@@ -70,7 +70,7 @@ def row_of(key):
 
 @cuda.jit
 def _sort_chunks(keys_N, tokens_N, chunk):
-    keys = cuda.shared.array(MOST_CHUNK, np.int64)
+    keys = cuda.shared.array(MAX_CHUNK, np.int64)
     start, thread = cuda.blockIdx.x * chunk, cuda.threadIdx.x
     for i in range(thread, chunk, cuda.blockDim.x):
         n = start + i

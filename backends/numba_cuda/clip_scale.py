@@ -11,7 +11,7 @@ from backends.numba_cuda._launch import launch
 from backends.numba_cuda._math import sqrt
 from backends.numba_cuda.guard import NAN, is_finite
 from harness import hookimpl
-from harness.ops.clip_scale import LEAST
+from harness.ops.clip_scale import EPSILON
 
 
 @hookimpl
@@ -23,6 +23,6 @@ def clip_scale(scale_1, sum_1, limit):
 def _clip_scale(scale_1, sum_1, limit):
     scale, total = scale_1[0], sum_1[0]
     if scale == scale:
-        wanted = limit / (sqrt(np.float64(total)) + LEAST)
+        wanted = limit / (sqrt(np.float64(total)) + EPSILON)
         clipped = np.float32(wanted) if wanted < 1 else np.float32(1)
         scale_1[0] = clipped if is_finite(total) else NAN

@@ -10,7 +10,7 @@ from numba import cuda
 from backends.numba_cuda._fours import FOUR, first_element, four, launch_fours, stride
 from harness import hookimpl
 
-LARGEST = np.finfo(np.float32).max
+MAX_FINITE = np.finfo(np.float32).max
 NAN = np.float32(np.nan)
 
 
@@ -33,4 +33,4 @@ def _guard(scale_1, x_P):
 @cuda.jit(device=True)
 def is_finite(x):
     """Neither NaN, which is in no relation to any number, nor infinite."""
-    return abs(x) <= LARGEST
+    return abs(x) <= MAX_FINITE

@@ -20,7 +20,7 @@ every run.
 import numpy as np
 from numba import cuda
 
-from backends.numba_cuda._block import MOST_THREADS, block_sum, block_sums
+from backends.numba_cuda._block import MAX_THREADS, block_sum, block_sums
 from backends.numba_cuda._launch import WARP, launch
 from backends.numba_cuda._machine import planned
 from backends.numba_cuda._math import sqrt
@@ -36,7 +36,7 @@ COLUMNS = 1024
 BLOCKS_AT_ONCE = 12
 """Of the backward, on a multiprocessor: their shared memory leaves the L1 cache room for their rows."""
 
-LEAST_ROWS = 8
+MIN_ROWS = 8
 """Of a block of the backward: what it leaves to be added up is as long as two rows of float32."""
 
 
@@ -92,7 +92,7 @@ def gradients(
 def _blocks(N):
     """Blocks that share the rows in the backward."""
     most = planned().multiprocessors * BLOCKS_AT_ONCE
-    return max(1, min(most, -(-N // LEAST_ROWS)))
+    return max(1, min(most, -(-N // MIN_ROWS)))
 
 
 @takes("layernorm_backward", "residual_layernorm_backward")
@@ -103,7 +103,7 @@ def _room(dims, precision, most):
 
 @cuda.jit
 def _forward(sum_NC, out_NC, mean_N, rstd_N, x_NC, b_NC, weight_C, bias_C, eps):
-    partial = cuda.shared.array(MOST_THREADS, np.float32)
+    partial = cuda.shared.array(MAX_THREADS, np.float32)
     x_K = cuda.local.array(AT_ONCE, np.float32)
     weight_K = cuda.local.array(AT_ONCE, np.float32)
     bias_K = cuda.local.array(AT_ONCE, np.float32)
@@ -151,8 +151,8 @@ def _read_sum(x_K, x_NC, b_NC, n, first, beyond):
 
 @cuda.jit
 def _backward(dx_NC, dweight_BC, dbias_BC, dsum_NC, dout_NC, x_NC, weight_C, mean_N, rstd_N):
-    partial = cuda.shared.array(MOST_THREADS, np.float32)
-    also_partial = cuda.shared.array(MOST_THREADS, np.float32)
+    partial = cuda.shared.array(MAX_THREADS, np.float32)
+    also_partial = cuda.shared.array(MAX_THREADS, np.float32)
     dweight_P = cuda.shared.array(COLUMNS, np.float32)
     dbias_P = cuda.shared.array(COLUMNS, np.float32)
     dout_K = cuda.local.array(AT_ONCE, np.float32)

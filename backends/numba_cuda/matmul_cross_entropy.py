@@ -13,14 +13,14 @@ from backends.numba_cuda._scratch import available, room, scratch, takes
 from backends.numba_cuda.cross_entropy import cross_entropy_backward, cross_entropy_forward
 from harness import hookimpl
 
-MOST_BYTES = 512 << 20
+MAX_BYTES = 512 << 20
 """Of logits outside a plan."""
 
 
 @hookimpl
 def matmul_cross_entropy_forward(loss_N, lse_N, x_NC, weight_VC, targets_N, vocab_size):
     N, V = len(x_NC), len(weight_VC)
-    count = rows_within(available(MOST_BYTES), N, 4 * V)
+    count = rows_within(available(MAX_BYTES), N, 4 * V)
     (logits_RV,) = scratch((count, V))
     for first, last in chunks(N, count):
         here, logits = slice(first, last), logits_RV[: last - first]
@@ -42,7 +42,7 @@ def matmul_cross_entropy_backward(
 ):
     (N, C), V = x_NC.shape, len(weight_VC)
     fixed = room(parts_shape(V, C, N))
-    count = rows_within(available(fixed + MOST_BYTES) - fixed, N, 4 * V)
+    count = rows_within(available(fixed + MAX_BYTES) - fixed, N, 4 * V)
     parts, logits_RV = scratch(parts_shape(V, C, N), (count, V))
     for first, last in chunks(N, count):
         here, logits, dlogits = slice(first, last), *[logits_RV[: last - first]] * 2

@@ -16,7 +16,7 @@ from backends.numba_cuda.gelu import gelu_backward
 from backends.numba_cuda.matmul import backward_shapes
 from harness import hookimpl
 
-MOST_BYTES = 256 << 20
+MAX_BYTES = 256 << 20
 """Of dpre outside a plan."""
 
 
@@ -28,7 +28,7 @@ def matmul_gelu_forward(out_NO, pre_NO, x_NI, weight_OI, bias_O):
 @hookimpl
 def matmul_gelu_backward(dx_NI, dweight_OI, dbias_O, dout_NO, pre_NO, x_NI, weight_OI, accumulate):
     (N, I), O = x_NI.shape, len(weight_OI)
-    count = _rows(N, I, O, available(_fixed_room(N, I, O) + MOST_BYTES))
+    count = _rows(N, I, O, available(_fixed_room(N, I, O) + MAX_BYTES))
     parts, sums_BO, dpre_RO = scratch(*backward_shapes(N, I, O), (count, O))
     for first, last in chunks(N, count):
         add, dpre = accumulate or first > 0, dpre_RO[: last - first]

@@ -10,7 +10,7 @@ Padded columns are not read, and written with zeros.
 import numpy as np
 from numba import cuda
 
-from backends.numba_cuda._block import MOST_THREADS, block_sum
+from backends.numba_cuda._block import MAX_THREADS, block_sum
 from backends.numba_cuda._exp_near import exp_near
 from backends.numba_cuda._launch import launch
 from backends.numba_cuda._log_sum import row_log_sum
@@ -49,7 +49,7 @@ def _forward(probs_NV, logits_NV, vocab_size):
 
 @cuda.jit
 def _backward(dlogits_NV, dprobs_NV, probs_NV, vocab_size):
-    partial = cuda.shared.array(MOST_THREADS, np.float32)
+    partial = cuda.shared.array(MAX_THREADS, np.float32)
     probs_K = cuda.local.array(AT_ONCE, np.float32)
     dprobs_K = cuda.local.array(AT_ONCE, np.float32)
     n, V = cuda.blockIdx.x, probs_NV.shape[1]

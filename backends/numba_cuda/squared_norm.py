@@ -9,7 +9,7 @@ card. All is float32: at 124M elements a number is added some hundred times at m
 import numpy as np
 from numba import cuda
 
-from backends.numba_cuda._block import MOST_THREADS, block_sum
+from backends.numba_cuda._block import MAX_THREADS, block_sum
 from backends.numba_cuda._fours import TILE, first_element, four, stride
 from backends.numba_cuda._launch import THREADS, launch
 from backends.numba_cuda._scratch import room, scratch, takes
@@ -17,7 +17,7 @@ from harness import hookimpl
 
 ZERO = np.float32(0)
 
-MOST_PARTS = 1024  # blocks that fill a large card
+MAX_PARTS = 1024  # blocks that fill a large card
 TILES_OF_BLOCK = 4  # at least, before another block is worth it
 
 
@@ -30,7 +30,7 @@ def squared_norm(sum_1, x_P):
 
 
 def _parts(P):
-    return min(MOST_PARTS, -(-P // (TILES_OF_BLOCK * TILE)))
+    return min(MAX_PARTS, -(-P // (TILES_OF_BLOCK * TILE)))
 
 
 @takes("squared_norm")
@@ -40,7 +40,7 @@ def _room(dims, precision, most):
 
 @cuda.jit
 def _sum_of_squares(parts_K, x_P):
-    partial = cuda.shared.array(MOST_THREADS, np.float32)
+    partial = cuda.shared.array(MAX_THREADS, np.float32)
     a, b, c, d = ZERO, ZERO, ZERO, ZERO
     for p in range(first_element(), x_P.size, stride()):
         x = four(x_P, p)
@@ -55,7 +55,7 @@ def _sum_of_squares(parts_K, x_P):
 
 @cuda.jit
 def _add(sum_1, parts_K):
-    partial = cuda.shared.array(MOST_THREADS, np.float32)
+    partial = cuda.shared.array(MAX_THREADS, np.float32)
     mine = ZERO
     for k in range(cuda.threadIdx.x, parts_K.size, cuda.blockDim.x):
         mine += parts_K[k]

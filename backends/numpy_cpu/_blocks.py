@@ -22,7 +22,7 @@ BLOCK = 96 << 10
 WORTH_SHARING = 4 << 20
 """Numbers from which on another thread brings more than it costs to wake it."""
 
-MOST_THREADS = 4
+MAX_THREADS = 4
 """Of ten microseconds in a ufunc and one between two, that one is under the GIL."""
 
 
@@ -63,7 +63,7 @@ def _run(work, share, height):
 
 
 def use_threads(count):
-    """Share long runs among this many threads from now on, MOST_THREADS at most."""
+    """Share long runs among this many threads from now on, MAX_THREADS at most."""
     global _count
     if count != _count:
         _count = count
@@ -78,11 +78,11 @@ _count = None
 @cache
 def _threads():
     if _count is not None:
-        return min(_count, MOST_THREADS)
+        return min(_count, MAX_THREADS)
     blas = [
         library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"
     ]
-    return min(max(blas, default=1), MOST_THREADS)
+    return min(max(blas, default=1), MAX_THREADS)
 
 
 @cache

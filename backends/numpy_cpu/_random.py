@@ -21,7 +21,7 @@ HALF = np.uint32(0xFFFF)
 SHIFT = np.uint32(16)
 SIZE = np.uint32(0x7FFFFFFF)
 SIGN = np.uint32(0x80000000)
-LARGEST_FINITE = np.uint32(0x7F7F)
+MAX_FINITE = np.uint32(0x7F7F)
 QUIET = np.uint32(0x40)  # keeps the NaN whose only bits are in the half that is dropped
 
 
@@ -69,7 +69,7 @@ def round_at_random(out_P, x_P, key_2, first):
     np.bitwise_and(bits_P, SIZE, out=size_P)
     np.add(size_P, up_P, out=size_P)
     np.right_shift(size_P, SHIFT, out=size_P)
-    np.minimum(size_P, LARGEST_FINITE, out=size_P)
+    np.minimum(size_P, MAX_FINITE, out=size_P)
     np.bitwise_and(bits_P, SIGN, out=sign_P)
     np.right_shift(sign_P, SHIFT, out=sign_P)
     np.bitwise_or(size_P, sign_P, out=size_P)

@@ -6,7 +6,7 @@ Python's floats are double: the scale is rounded when it is stored.
 import math
 
 from harness import hookimpl
-from harness.ops.clip_scale import LEAST
+from harness.ops.clip_scale import EPSILON
 
 
 @hookimpl
@@ -15,4 +15,4 @@ def clip_scale(scale_1, sum_1, limit):
     if math.isnan(scale_1[0]) or not math.isfinite(total):
         scale_1[0] = math.nan
         return
-    scale_1[0] = min(1.0, limit / (math.sqrt(total) + LEAST))
+    scale_1[0] = min(1.0, limit / (math.sqrt(total) + EPSILON))

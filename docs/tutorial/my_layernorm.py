@@ -12,14 +12,14 @@ computes = {"fp32": "f32", "bf16": "f32"}  # precision -> the arithmetic it uses
 capturable = True  # it only launches: a step may be recorded, and replayed
 
 THREADS = 64  # of a block
-MOST = 2048  # columns of a row that is kept: 8 KiB of shared memory
+MAX_COLUMNS = 2048  # columns of a row that is kept: 8 KiB of shared memory
 ZERO, ONE = np.float32(0), np.float32(1)
 
 
 @hookimpl
 def layernorm_forward(out_NC, mean_N, rstd_N, x_NC, weight_C, bias_C, eps):
     N, C = x_NC.shape
-    assert C <= MOST, "a longer row does not fit into shared memory"
+    assert C <= MAX_COLUMNS, "a longer row does not fit into shared memory"
     launch(_forward, N, THREADS, out_NC, mean_N, rstd_N, x_NC, weight_C, bias_C, eps)
 
 
@@ -27,7 +27,7 @@ def layernorm_forward(out_NC, mean_N, rstd_N, x_NC, weight_C, bias_C, eps):
 def _forward(out_NC, mean_N, rstd_N, x_NC, weight_C, bias_C, eps):
     n, thread, C = cuda.blockIdx.x, cuda.threadIdx.x, x_NC.shape[1]
     partial = cuda.shared.array(THREADS, np.float32)
-    row = cuda.shared.array(MOST, np.float32)
+    row = cuda.shared.array(MAX_COLUMNS, np.float32)
 
     total = ZERO
     for c in range(thread, C, THREADS):

@@ -35,9 +35,9 @@ from experiments.cuda_mutants.mutations import Mutation, mutations_of
 from harness.conformance.report import machine
 
 HERE = Path(__file__).parent
-LEAST = 3
+MIN_PER_FILE = 3
 """Of a file, however short."""
-MOST_OF_ATTENTION = 2
+MAX_OF_ATTENTION = 2
 """Of a file that attention judges: half a minute each."""
 NOTICED = ("conformance", "tests", "crash", "time")
 
@@ -144,9 +144,9 @@ def draw(
     rng, everything = random.Random(seed), sum(map(len, sites.values()))
     chosen = {}
     for file, mutations in sites.items():
-        count = max(LEAST, round(sample * len(mutations) / everything))
+        count = max(MIN_PER_FILE, round(sample * len(mutations) / everything))
         if source is None and needs_attention(file):
-            count = min(count, MOST_OF_ATTENTION)
+            count = min(count, MAX_OF_ATTENTION)
         drawn = rng.sample(range(len(mutations)), min(count, len(mutations)))
         chosen[file] = [mutations[i] for i in sorted(drawn)]
     return chosen

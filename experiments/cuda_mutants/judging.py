@@ -104,10 +104,10 @@ TENSOR_CORES = {"mma.cuh", "tile_mma.cuh"}
 WAYS = (("fp32", 0), ("bf16", 0), ("fp32", 2))
 """Precision and order of threads: first to last, then shuffled, where a missing barrier shows."""
 
-SPARE_S, TESTS_S, MOST_S = 8.0, 90, 300.0
+SPARE_S, TESTS_S, MAX_S = 8.0, 90, 300.0
 """When a mutant hangs: seconds beside three times the usual, in the tests, and by the clock."""
 
-MOST_BYTES = 8 << 30
+MAX_BYTES = 8 << 30
 
 
 @dataclass
@@ -149,7 +149,7 @@ def fate_of(mutation: Mutation, usual_s: float, judges: Sequence[str] = JUDGES) 
     child.start()
     theirs.close()
     try:
-        how, by = ours.recv() if ours.poll(MOST_S) else ("time", f"more than {MOST_S:g} s")
+        how, by = ours.recv() if ours.poll(MAX_S) else ("time", f"more than {MAX_S:g} s")
     except EOFError:
         child.join()
         code = child.exitcode or 0
@@ -183,7 +183,7 @@ def _judge_in_child(
     # Of its own, without the compiler's: what takes three times as long as it should hangs.
     limit_s = int(SPARE_S + 3 * usual_s)
     resource.setrlimit(resource.RLIMIT_CPU, (limit_s, 2 * limit_s + TESTS_S))
-    resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_BYTES, MAX_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     same: list[bool] = []
     _watch_compiler(lambda key, made: same.append(made == _unchanged.get(key)))

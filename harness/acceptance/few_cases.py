@@ -21,14 +21,14 @@ OWN_KERNELS = {"attention": "flash"}
 """Setting -> the value by which an own kernel is taken in a library's place."""
 
 PRECISIONS = ("fp32", "bf16")
-LEAST_SIZE = 3  # a dimension of 1 or 2 hides what neighbours do to one another
+MIN_SIZE = 3  # a dimension of 1 or 2 hides what neighbours do to one another
 LIMIT_S = 300.0
 
 
 def small_case(ops: OpTable, hook: str, precision: str) -> Case:
     """The smallest one in which every dimension is at least 3."""
     found = cases_of(ops.op_of(hook), hook, precision, wide=False)
-    fair = [case for case in found if min((n for _, n in case.dims), default=1) >= LEAST_SIZE]
+    fair = [case for case in found if min((n for _, n in case.dims), default=1) >= MIN_SIZE]
     return min(fair or found, key=lambda case: math.prod(size for _, size in case.dims))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from harness.plugins.loading import Backend
 
 TARGET_S = 2e-3
-MOST_REPEATS = 100
+MAX_REPEATS = 100
 
 
 class DeviceClock:
@@ -36,7 +36,7 @@ class DeviceClock:
     def _prepare(self) -> Callable[[], None]:
         self._call()  # kernels are compiled and memory is taken by the first
         once_s = self._seconds(self._call)
-        self._repeats = max(1, min(MOST_REPEATS, int(TARGET_S / max(once_s, 1e-9))))
+        self._repeats = max(1, min(MAX_REPEATS, int(TARGET_S / max(once_s, 1e-9))))
         calls = [self._call] * self._repeats
         records = self._backend.capturable and "capture" in self._backend
         replay = self._backend.functions["capture"](calls) if records else None

@@ -13,7 +13,7 @@ import threadpoolctl  # type: ignore[import-untyped]
 from harness.bench.cases import EXCUSED, Bound, Case, Shape, make_case, matrix
 from harness.bench.report import Row, as_json, as_markdown, as_text, duration, shown, write
 from harness.bench.roofline import score, work_of
-from harness.bench.timing import LEAST_ROUNDS, Timing, interleave, measure, once, rounds_within
+from harness.bench.timing import MIN_ROUNDS, Timing, interleave, measure, once, rounds_within
 from harness.contract import Half, Op, OpTable
 from harness.contract.precision import Precision
 from harness.errors import ConfigError, HarnessError, NumericsError, PluginError
@@ -217,7 +217,7 @@ def finished(row: Row, bound: Bound, timing: Timing, peaks: AnyPeaks) -> Row:
     host_s = None
     if bound.device_seconds is not None:
         # A device's clock counts many calls in a row: what is checked is one, from the start.
-        host_s = measure(lambda: bound(), rounds=LEAST_ROUNDS, setup=bound.setup).median_s
+        host_s = measure(lambda: bound(), rounds=MIN_ROUNDS, setup=bound.setup).median_s
     try:
         error = bound.check_last()
     except HarnessError as wrong:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 Clock = Callable[[], float]
 Call = Callable[[], object]
 
-LEAST_ROUNDS = 3
-MOST_ROUNDS = 200
+MIN_ROUNDS = 3
+MAX_ROUNDS = 200
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def measure(
 
 def rounds_within(budget_s: float, round_s: float) -> int:
     """How many rounds of round_s fit a budget: 3 at least, 200 at most."""
-    return max(LEAST_ROUNDS, min(MOST_ROUNDS, int(budget_s / max(round_s, 1e-9))))
+    return max(MIN_ROUNDS, min(MAX_ROUNDS, int(budget_s / max(round_s, 1e-9))))
 
 
 def ratio(timing: Timing, base: Timing) -> Ratio:

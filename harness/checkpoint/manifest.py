@@ -18,7 +18,7 @@ from harness.files.disk import FileRecord, open_file, read_exactly
 FORMAT = "gpt2-harness checkpoint"
 VERSION = 1
 READABLE_VERSIONS = (1,)
-MAXIMUM_BYTES = 16 << 20
+MAX_BYTES = 16 << 20
 
 _SEAL = b'  "sha256": "'
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -64,11 +64,11 @@ def encode(manifest: Manifest) -> bytes:
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     body, seal, _ = text.encode().rpartition(_SEAL)
     sealed = body + seal + hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'
-    if len(sealed) > MAXIMUM_BYTES:
+    if len(sealed) > MAX_BYTES:
         raise CheckpointError(
             "the state of a checkpoint is too large",
             slug="checkpoint-state-too-large",
-            expected=f"at most {MAXIMUM_BYTES:,} bytes of JSON",
+            expected=f"at most {MAX_BYTES:,} bytes of JSON",
             found=f"{len(sealed):,}",
             do="give large arrays to the checkpoint as tensors",
         )
@@ -79,8 +79,8 @@ def read(checkpoint: Path) -> Manifest:
     """The manifest of the checkpoint in this folder; CheckpointError if it is not as it was written."""
     path = checkpoint / MANIFEST
     with open_file(path) as (file, size):
-        if size > MAXIMUM_BYTES:
-            raise damaged(path, expected=f"at most {MAXIMUM_BYTES:,} bytes", found=f"{size:,}")
+        if size > MAX_BYTES:
+            raise damaged(path, expected=f"at most {MAX_BYTES:,} bytes", found=f"{size:,}")
         raw = bytearray(size)
         read_exactly(file, memoryview(raw), path)
     return decode(bytes(raw), path)

@@ -10,7 +10,7 @@ from typing import Any
 from harness.config.config import RunConfig, adapter_of
 from harness.contract.table import nearest
 from harness.errors import ConfigError
-from harness.machine.threads import MOST_THREADS
+from harness.machine.threads import MAX_THREADS
 from harness.models.gpt2 import SIZES
 
 
@@ -25,7 +25,7 @@ class Bounds:
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-AT_LEAST = {
+MINIMA = {
     **dict.fromkeys(("steps", "batch_size", "gradient_accumulation", "sequence_length"), 1),
     **dict.fromkeys(("log_every", "keep_checkpoints", "validation_batches"), 1),
     "final_validation_batches": 1,
@@ -45,7 +45,7 @@ BELOW = {
     "optimizer.beta2": 1,
     "optimizer.momentum": 1,
 }
-AT_MOST = {"threads": MOST_THREADS}
+MAXIMA = {"threads": MAX_THREADS}
 WORDS = {
     "loss_gradient": ("mean", "sum"),
     "on_nonfinite": ("stop", "skip"),
@@ -55,7 +55,7 @@ WORDS = {
     "blas_kernel": ("environment", "library"),
     "adapter.name": ("none", "lora"),
 }
-OF_A_RUN = Bounds(AT_LEAST, MORE_THAN_0, BELOW, AT_MOST, WORDS)
+OF_A_RUN = Bounds(MINIMA, MORE_THAN_0, BELOW, MAXIMA, WORDS)
 SHAPE_OF_THE_MODEL = ("model", *(f"model.{key}" for key in (*SIZES, "init")))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-LEAST_S = 0.01
+MIN_S = 0.01
 """A clock may run this much behind the alarm's."""
 
 
@@ -30,7 +30,7 @@ def time_limit(limit_s: float, compiling: Callable[[], float] = lambda: 0.0) -> 
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
         left = limit_s + (compiling() - compiled) - (time.monotonic() - began)
-        if left > LEAST_S:
+        if left > MIN_S:
             signal.setitimer(signal.ITIMER_REAL, left)
             return
         raise TookTooLong(f"it was still running after {limit_s:g} s")

@@ -17,7 +17,7 @@ from harness.data import splits
 from harness.data.files import open_file
 from harness.data.prepare_settings import Settings, settings_of
 from harness.data.sources import read_text
-from harness.data.token_files import LARGEST_ID, write_token_file
+from harness.data.token_files import MAX_ID, write_token_file
 from harness.data.tokenizer_file import NAME as TOKENIZER_NAME
 from harness.data.tokenizer_file import read_tokenizer_file, write_tokenizer_file
 from harness.errors import ConfigError, DataError, ResourceError
@@ -70,11 +70,11 @@ def prepare(settings: Settings) -> Prepared:
         train, validation, tokenizer = splits.tail(
             text, tokenizer, settings.validation_fraction, settings.vocab_size
         )
-    if tokenizer.vocab_size > LARGEST_ID + 1:
+    if tokenizer.vocab_size > MAX_ID + 1:
         raise ConfigError(
             f"token files cannot hold this vocabulary: {tokenizer.vocab_size:,} ids",
             slug="vocabulary-too-large",
-            expected=f"at most {LARGEST_ID + 1:,}: an id is a uint16",
+            expected=f"at most {MAX_ID + 1:,}: an id is a uint16",
             do="tokenizer=bpe or tokenizer=bytes",
         )
     if not len(train):

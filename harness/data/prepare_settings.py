@@ -9,7 +9,7 @@ from harness.contract.table import nearest
 from harness.data import splits
 from harness.data.dataset import check_fraction
 from harness.data.sources import check_source
-from harness.data.token_files import LARGEST_COUNT
+from harness.data.token_files import MAX_COUNT
 from harness.errors import ConfigError
 from harness.tokenizers.bpe_training import VOCABULARY
 
@@ -42,7 +42,7 @@ class Settings:
     validation_fraction: float = 0.1
     out: str = ""
     name: str = ""
-    shard_tokens: int = LARGEST_COUNT
+    shard_tokens: int = MAX_COUNT
     overwrite: bool = False
     cache_dir: str = ".cache"
 
@@ -92,8 +92,8 @@ def _check(settings: Settings, given: dict[str, Any]) -> None:
     check_fraction(settings.validation_fraction, "validation_fraction")
     if NOT_IN_NAMES.sub("", settings.name.replace("_", "")) != settings.name.replace("_", ""):
         raise _unreadable("name", settings.name, "letters, digits, '.', '_' and '-'")
-    if not 1 <= settings.shard_tokens <= LARGEST_COUNT:
-        raise _unreadable("shard_tokens", settings.shard_tokens, f"1 to {LARGEST_COUNT:,} (2 GiB)")
+    if not 1 <= settings.shard_tokens <= MAX_COUNT:
+        raise _unreadable("shard_tokens", settings.shard_tokens, f"1 to {MAX_COUNT:,} (2 GiB)")
     for key, belongs_to, holds in (
         ("vocab_size", "tokenizer=bpe", settings.tokenizer == "bpe"),
         ("validation_fraction", "split=tail", settings.split == "tail"),

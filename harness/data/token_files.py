@@ -23,8 +23,8 @@ from harness.tokenizers.token_ids import check_token_ids
 MAGIC = 20240520
 VERSION = 1
 HEADER_BYTES = 1024
-LARGEST_ID = 65535
-LARGEST_COUNT = (2**31 - HEADER_BYTES) // 2 - 1  # llm.c seeks with an int: below 2 GiB
+MAX_ID = 65535
+MAX_COUNT = (2**31 - HEADER_BYTES) // 2 - 1  # llm.c seeks with an int: below 2 GiB
 
 
 def write_token_file(path: Path | str, tokens: npt.ArrayLike) -> None:
@@ -32,15 +32,15 @@ def write_token_file(path: Path | str, tokens: npt.ArrayLike) -> None:
     path = Path(path)
     ids = np.asarray(tokens)
     assert ids.ndim == 1, "a token file holds one row of tokens"
-    if len(ids) > LARGEST_COUNT:
+    if len(ids) > MAX_COUNT:
         raise DataError(
             f"too many tokens for one file: {path}",
             slug="token-file-too-large",
-            expected=f"at most {LARGEST_COUNT:,} tokens (2 GiB)",
+            expected=f"at most {MAX_COUNT:,} tokens (2 GiB)",
             found=f"{len(ids):,}",
             do="write several files; a glob reads them in sorted order",
         )
-    ids = check_token_ids(ids, LARGEST_ID + 1, where=str(path))
+    ids = check_token_ids(ids, MAX_ID + 1, where=str(path))
     header = struct.pack("<3i", MAGIC, VERSION, len(ids)).ljust(HEADER_BYTES, b"\0")
     write_atomically(path, [header, np.ascontiguousarray(ids, dtype="<u2").tobytes()])
 

@@ -17,12 +17,12 @@ from harness import tokenizers
 from harness.data.files import open_file, read_bytes, write_atomically
 from harness.errors import DataError
 from harness.tokenizers import Tokenizer
-from harness.tokenizers.bpe import LARGEST_VOCABULARY
+from harness.tokenizers.bpe import MAX_VOCABULARY
 
 NAME = "tokenizer.json"
 FORMAT = "harness tokenizer"
 VERSION = 1
-LARGEST_BYTES = 4 << 20  # 65,536 pieces of GPT-2's kind need one
+MAX_BYTES = 4 << 20  # 65,536 pieces of GPT-2's kind need one
 
 
 def tokenizer_bytes(tokenizer: Tokenizer) -> bytes:
@@ -49,12 +49,12 @@ def read_tokenizer_file(path: Path | str) -> Tokenizer:
             do="data.tokenizer=FILE.json, or a name: bytes, char, bpe, gpt2",
         )
     with open_file(path) as (_, size):
-        if size > LARGEST_BYTES:
-            raise _invalid(path, f"at most {LARGEST_BYTES:,} bytes", f"{size:,} bytes")
-    record = _record(path, read_bytes(path, at_most=LARGEST_BYTES))
+        if size > MAX_BYTES:
+            raise _invalid(path, f"at most {MAX_BYTES:,} bytes", f"{size:,} bytes")
+    record = _record(path, read_bytes(path, at_most=MAX_BYTES))
     vocab_size = record.get("vocab_size")
-    if type(vocab_size) is not int or not 0 < vocab_size <= LARGEST_VOCABULARY:
-        raise _invalid(path, f"vocab_size 1 to {LARGEST_VOCABULARY:,}", f"{vocab_size!r:.40}")
+    if type(vocab_size) is not int or not 0 < vocab_size <= MAX_VOCABULARY:
+        raise _invalid(path, f"vocab_size 1 to {MAX_VOCABULARY:,}", f"{vocab_size!r:.40}")
     try:
         return tokenizers.from_dict(record)
     except DataError as error:

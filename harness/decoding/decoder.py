@@ -32,12 +32,12 @@ from harness.plugins.dispatch import Dispatch
 from harness.plugins.op_errors import naming_the_op
 from harness.tokenizers.token_ids import check_token_ids
 
-LONGEST_PREFILL = 256
+MAX_PREFILL = 256
 """Tokens of a row that enter the cache in one go; a longer prompt comes in several."""
 
-SHORTEST_PREFILL = 8
+MIN_PREFILL = 8
 
-MOST_PLANS = 256
+MAX_PLANS = 256
 """Lengths that a Recomputer keeps plans of."""
 
 
@@ -202,7 +202,7 @@ class Decoder(NextToken):
 
     def _prefill_length(self, left: int, room: int) -> int:
         """A power of two, so that few plans are made; never beyond the cache."""
-        wanted, T = min(left, LONGEST_PREFILL), SHORTEST_PREFILL
+        wanted, T = min(left, MAX_PREFILL), MIN_PREFILL
         while wanted > T:
             T *= 2
         return min(T, room)
@@ -233,7 +233,7 @@ class Recomputer(NextToken):
     def _body(self, T: int) -> Executor:
         """The model without its head, of T tokens a row."""
         if T not in self._executors:
-            if len(self._executors) == MOST_PLANS:
+            if len(self._executors) == MAX_PLANS:
                 self._executors.pop(next(iter(self._executors)))
             program, hidden = build(
                 self.dispatch.ops, self.model, self.B, T, head="hidden", adapter=self._adapter

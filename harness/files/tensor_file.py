@@ -44,8 +44,8 @@ DTYPE_CODES = {
 DTYPE_NAMES = {code: name for name, code in DTYPE_CODES.items()}
 
 LENGTH = struct.Struct("<Q")
-MAXIMUM_HEADER_BYTES = 16 << 20  # 200 tensors need 20 kB; as Python objects it grows 20 fold
-MAXIMUM_DIMENSIONS = 32
+MAX_HEADER_BYTES = 16 << 20  # 200 tensors need 20 kB; as Python objects it grows 20 fold
+MAX_DIMENSIONS = 32
 METADATA = "__metadata__"  # the one key that is not a tensor: texts of the writer's
 
 
@@ -146,11 +146,11 @@ def read_header(file: io.FileIO, size: int, path: Path) -> tuple[bytes, list[Ent
     prefix = bytearray(LENGTH.size)
     read_exactly(file, memoryview(prefix), path)
     (length,) = LENGTH.unpack(prefix)
-    if length > min(size - LENGTH.size, MAXIMUM_HEADER_BYTES):
+    if length > min(size - LENGTH.size, MAX_HEADER_BYTES):
         raise damaged(
             path,
             expected=f"a header within the file's {size:,} bytes, and not above "
-            f"{MAXIMUM_HEADER_BYTES:,}",
+            f"{MAX_HEADER_BYTES:,}",
             found=f"a header of {length:,} bytes",
         )
     text = bytearray(length)
@@ -176,8 +176,8 @@ def _entry(name: str, fields: Any, path: Path) -> Entry:
     if not isinstance(dtype, str) or dtype not in DTYPE_NAMES:
         expected = f"the dtype of {shortened(name)} as one of {', '.join(DTYPE_NAMES)}"
         raise damaged(path, expected=expected, found=shortened(dtype))
-    if not _are_counts(shape) or len(shape) > MAXIMUM_DIMENSIONS:
-        expected = f"the shape of {shortened(name)} as at most {MAXIMUM_DIMENSIONS} counts"
+    if not _are_counts(shape) or len(shape) > MAX_DIMENSIONS:
+        expected = f"the shape of {shortened(name)} as at most {MAX_DIMENSIONS} counts"
         raise damaged(path, expected=expected, found=shortened(shape))
     if not _are_counts(offsets) or len(offsets) != 2:
         expected = f"the offsets of {shortened(name)} as two counts"

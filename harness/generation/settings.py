@@ -13,11 +13,11 @@ from harness.config.config import CupyConfig, ops_config, precision_config
 from harness.data.files import read_bytes
 from harness.decoding.sampling import Sampling
 from harness.errors import ConfigError, DataError
-from harness.machine.threads import MOST_THREADS
+from harness.machine.threads import MAX_THREADS
 from harness.tokenizers import utf8
 
 INTERACTIVE = "-"
-LARGEST_PROMPT_FILE = 64 * 2**20  # bytes; a prompt is text that somebody wrote
+MAX_PROMPT_FILE = 64 * 2**20  # bytes; a prompt is text that somebody wrote
 STRONGEST_PENALTY = 1000.0  # a logit of -1 becomes -1000, whose exp is 0: more changes nothing
 
 
@@ -70,7 +70,7 @@ BOUNDS = Bounds(
     },
     more_than_0=("top_p",),
     below={"seed": 2**63},
-    at_most={"top_p": 1, "repetition_penalty": STRONGEST_PENALTY, "threads": MOST_THREADS},
+    at_most={"top_p": 1, "repetition_penalty": STRONGEST_PENALTY, "threads": MAX_THREADS},
     words={
         "stop": ("end_of_text", "never"),
         **{name: WORDS[name] for name in ("transfer", "blas_kernel")},
@@ -143,12 +143,12 @@ def _check_one_source(config: GenerateConfig) -> None:
 
 
 def _lines(path: Path) -> list[str]:
-    data = read_bytes(path, at_most=LARGEST_PROMPT_FILE + 1)
-    if len(data) > LARGEST_PROMPT_FILE:
+    data = read_bytes(path, at_most=MAX_PROMPT_FILE + 1)
+    if len(data) > MAX_PROMPT_FILE:
         raise DataError(
             f"this is no file of prompts: {path}",
             slug="prompt-file-too-large",
-            expected=f"{LARGEST_PROMPT_FILE:,} bytes at most, one prompt a line",
+            expected=f"{MAX_PROMPT_FILE:,} bytes at most, one prompt a line",
         )
     lines = [line.rstrip("\r") for line in utf8.decode(data, where=str(path)).split("\n")]
     prompts = [line for line in lines if line]

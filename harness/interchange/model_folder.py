@@ -33,7 +33,7 @@ TENSORS = "model.safetensors"
 FORMAT = "gpt2-harness model"
 VERSION = 1
 MADE_FROM = "model folder, made from "
-LARGEST_DESCRIPTION = 16 << 20  # bytes; a tokenizer of 50,000 pieces takes 1 MB
+MAX_DESCRIPTION_BYTES = 16 << 20  # bytes; a tokenizer of 50,000 pieces takes 1 MB
 
 
 class ModelFolder:
@@ -120,7 +120,7 @@ def _description(source: ModelFile, record: FileRecord) -> bytes:
 
 
 def _read_description(path: Path) -> dict[str, Any]:
-    content = read_json(path, LARGEST_DESCRIPTION)
+    content = read_json(path, MAX_DESCRIPTION_BYTES)
     wanted = {"format", "version", "model", "made_from", "tokenizer", "tensors"}
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise damaged(path, expected=f"a description of format '{FORMAT}'", found="another file")

@@ -31,7 +31,7 @@ THREAD_VARIABLES = (
     "VECLIB_MAXIMUM_THREADS",
     "NUMBA_NUM_THREADS",
 )
-MOST_THREADS = 1024  # more than any library takes; beyond it a number is a mistake
+MAX_THREADS = 1024  # more than any library takes; beyond it a number is a mistake
 CGROUPS = Path("/sys/fs/cgroup")
 
 _in_force: int | None = None
@@ -68,11 +68,11 @@ def threads_for(count: int | None) -> Threads:
     """The threads that a setting means here and now. count: as configured; None: nothing was said."""
     cores = cores_allowed()
     if count is not None:
-        if not 1 <= count <= MOST_THREADS:
+        if not 1 <= count <= MAX_THREADS:
             raise ConfigError(
                 f"threads={count} is no number of threads",
                 slug="threads-out-of-range",
-                expected=f"1 to {MOST_THREADS:,}, or null for all cores that this process may use",
+                expected=f"1 to {MAX_THREADS:,}, or null for all cores that this process may use",
             )
         return Threads(count, cores, f"threads={count}")
     asked = asked_by_environment()

@@ -22,8 +22,8 @@ from harness.graph.program import Init, Parameter, Program, Tensor
 VOCABULARY_MULTIPLE = 128
 LAYERNORM_EPS = 1e-5
 SIZES = ("layers", "heads", "channels", "positions", "vocab_size")
-LARGEST_SIZE = 2**31 - 1  # sizes and token ids are int32, here and in llm.c's files
-MOST_LAYERS = 10_000  # the deepest Transformer had 1,000 (DeepNet, Wang et al. 2022)
+MAX_SIZE = 2**31 - 1  # sizes and token ids are int32, here and in llm.c's files
+MAX_LAYERS = 10_000  # the deepest Transformer had 1,000 (DeepNet, Wang et al. 2022)
 STANDARD_OPS = {"attention": "attention", "activation": "gelu"}
 """The ops of the published GPT-2 in the places where a plugin's may stand."""
 
@@ -53,9 +53,9 @@ class GPT2:
                 raise ConfigError(
                     f"model.{name}={getattr(self, name)} must be at least 1", slug="model-shape"
                 )
-            if getattr(self, name) > LARGEST_SIZE:
+            if getattr(self, name) > MAX_SIZE:
                 raise ConfigError(
-                    f"model.{name}={getattr(self, name)} must be at most {LARGEST_SIZE}",
+                    f"model.{name}={getattr(self, name)} must be at most {MAX_SIZE}",
                     slug="model-shape",
                 )
         if self.channels % self.heads:
@@ -127,9 +127,9 @@ def build(
             slug="too-long-for-model",
             do=f"sequence_length={model.positions}, or a model of more positions",
         )
-    if model.layers > MOST_LAYERS:
+    if model.layers > MAX_LAYERS:
         raise ConfigError(
-            f"model.layers={model.layers}: a program has at most {MOST_LAYERS} layers",
+            f"model.layers={model.layers}: a program has at most {MAX_LAYERS} layers",
             slug="model-shape",
         )
     C, H, V = model.channels, model.heads, model.padded_vocab

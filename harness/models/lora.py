@@ -55,8 +55,8 @@ ALIASES = {
 }
 SLICES = ("q", "k", "v")
 # Beyond these alpha / rank would come near what float32 can hold, and whole numbers no longer be whole.
-SMALLEST_ALPHA, LARGEST_ALPHA = 1e-15, 1e15
-ALPHAS = f"{SMALLEST_ALPHA:g} to {LARGEST_ALPHA:g}, or as much below 0"
+MIN_ALPHA, MAX_ALPHA = 1e-15, 1e15
+ALPHAS = f"{MIN_ALPHA:g} to {MAX_ALPHA:g}, or as much below 0"
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Lora:
 
 
 def is_alpha(value: float) -> bool:
-    return SMALLEST_ALPHA <= abs(value) <= LARGEST_ALPHA  # NaN is not
+    return MIN_ALPHA <= abs(value) <= MAX_ALPHA  # NaN is not
 
 
 def pair_names(target: str, layer: int) -> tuple[str, str]:

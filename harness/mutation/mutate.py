@@ -44,7 +44,7 @@ SLOW_CASE_S, SLOW_MUTANT_S = 40.0, 1200.0
 LARGE_ELEMENTS = 3_000_000
 FLAT_RUN = 5_000_011
 # A mutant that allocates without end is stopped before the machine is.
-MOST_BYTES = 8 << 30
+MAX_BYTES = 8 << 30
 
 
 def run_mutate(
@@ -298,7 +298,7 @@ def _limit_memory() -> None:
         import resource
     except ImportError:
         return  # Windows
-    resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_BYTES, MAX_BYTES))
 
 
 def judge_mutant(subject: Subject, mutation: Mutation, ops: OpTable) -> Fate:

@@ -12,7 +12,7 @@ from harness.contract import Const, Magnitude, State, hookspec
 
 SHAPES: tuple[dict[str, int], ...] = ({},)
 
-LEAST = 1e-6
+EPSILON = 1e-6
 """Added to the norm: a gradient of zero is not divided by."""
 
 
@@ -39,7 +39,7 @@ def example_inputs(rng, dims, settings):
 def reference_forward(scale_1, sum_1, limit):
     if np.isnan(scale_1[0]) or not np.isfinite(sum_1[0]):
         return (np.full(1, np.nan),)
-    return (np.minimum(1.0, limit / (np.sqrt(sum_1) + LEAST)),)
+    return (np.minimum(1.0, limit / (np.sqrt(sum_1) + EPSILON)),)
 
 
 def magnitude_forward(scale_1, sum_1, limit):

@@ -12,7 +12,7 @@ from harness.contract import Const, Magnitude, State, hookspec
 
 SHAPES = ({"P": 1 << 10}, {"P": 1 << 16})
 
-LARGEST = float(np.finfo(np.float32).max)
+MAX_FINITE = float(np.finfo(np.float32).max)
 
 
 @hookspec
@@ -30,7 +30,7 @@ def example_inputs(rng, dims, settings):
         return scale
     x_P = rng.normal(size=dims["P"])
     if kind == "largest":
-        x_P = np.copysign(LARGEST, x_P)
+        x_P = np.copysign(MAX_FINITE, x_P)
     else:
         # One of them alone, anywhere: a tile's last, and what comes after the last whole tile.
         x_P[rng.choice([0, dims["P"] - 1, rng.integers(dims["P"])])] = rng.choice(

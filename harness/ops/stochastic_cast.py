@@ -17,7 +17,7 @@ from harness.contract.philox import words
 
 SHAPES = ({"P": 1 << 20}, {"P": 124_475_904})
 
-LARGEST_FINITE = np.uint32(0x7F7F0000)
+MAX_FINITE = np.uint32(0x7F7F0000)
 
 
 @hookspec
@@ -46,7 +46,7 @@ def round_at_random(x_P, key_2, first):
     bits_P = x_P.view(np.uint32)
     up_P = words(first, x_P.size, key_2) & np.uint32(0xFFFF)
     sign_P, size_P = bits_P & np.uint32(0x80000000), bits_P & np.uint32(0x7FFFFFFF)
-    size_P = np.minimum((size_P + up_P) & np.uint32(0xFFFF0000), LARGEST_FINITE)
+    size_P = np.minimum((size_P + up_P) & np.uint32(0xFFFF0000), MAX_FINITE)
     return np.where(np.isfinite(x_P), (sign_P | size_P).view(np.float32), x_P)
 
 

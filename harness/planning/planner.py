@@ -22,7 +22,7 @@ from harness.planning.bf16_weights import cast_elsewhere, renewal
 from harness.planning.lifetimes import place_by_lifetime
 from harness.planning.plan import Plan, Step, Version, View
 from harness.plugins.dispatch import Choice, Dispatch
-from harness.plugins.scratch import MOST_BYTES, needed
+from harness.plugins.scratch import MAX_BYTES, needed
 
 
 def make_plan(
@@ -35,7 +35,7 @@ def make_plan(
     home: str = "host",
     transfer: str = "refuse",
     recompute: str = "none",
-    scratch_bytes: int = MOST_BYTES,
+    scratch_bytes: int = MAX_BYTES,
     layout: Layout | None = None,
 ) -> Plan:
     """Plan a program.

@@ -13,7 +13,7 @@ from harness.plugins.loading import Backend
 
 HOOKS = ("scratch_bytes", "lend_scratch")
 
-MOST_BYTES = 64 << 20
+MAX_BYTES = 64 << 20
 """What an op that can work in pieces keeps to, where no configuration says otherwise."""
 
 

@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 NAMES = ("bytes", "char", "bpe", "gpt2")
-LARGEST_OF_NUMBERS = 2**24
+MAX_NUMBERS_VOCABULARY = 2**24
 """A record may ask for so many: its sha256 is made of all of them."""
 
 
@@ -81,7 +81,7 @@ def from_dict(record: object) -> Tokenizer:
         tokenizer = BpeTokenizer.from_pieces(record.get("pieces"))
     elif record["name"] == "numbers":
         vocab_size = record.get("vocab_size")
-        if type(vocab_size) is not int or not 0 < vocab_size <= LARGEST_OF_NUMBERS:
+        if type(vocab_size) is not int or not 0 < vocab_size <= MAX_NUMBERS_VOCABULARY:
             raise _invalid(record, "no size of a vocabulary in it")
         tokenizer = NumberTokenizer(vocab_size)
     else:

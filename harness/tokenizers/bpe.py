@@ -20,9 +20,9 @@ from harness.tokenizers.token_ids import check_token_ids
 from harness.tokenizers.tokenizer import TokenIds, vocabulary_sha256
 
 END_OF_TEXT = b"<|endoftext|>"
-SMALLEST_VOCABULARY = 257  # every byte, and the end of text
-LARGEST_VOCABULARY = 65_536  # token files hold uint16
-LONGEST_PIECE_BYTES = 255  # llm.c's tokenizer file gives the length one byte
+MIN_VOCABULARY = 257  # every byte, and the end of text
+MAX_VOCABULARY = 65_536  # token files hold uint16
+MAX_PIECE_BYTES = 255  # llm.c's tokenizer file gives the length one byte
 
 # How GPT-2 splits text: contractions; letters, digits, or marks with the blank before them; blanks,
 # of which the last is left to the word that follows. ++ is + that never gives back: the same words,
@@ -44,8 +44,8 @@ class BpeTokenizer:
         """pieces: a list of strings in byte_alphabet.py's characters, as `to_dict` gives it."""
         if not isinstance(pieces, list):
             raise _invalid("a list of pieces", type(pieces).__name__)
-        if not SMALLEST_VOCABULARY <= len(pieces) <= LARGEST_VOCABULARY:
-            allowed = f"{SMALLEST_VOCABULARY:,} to {LARGEST_VOCABULARY:,} pieces"
+        if not MIN_VOCABULARY <= len(pieces) <= MAX_VOCABULARY:
+            allowed = f"{MIN_VOCABULARY:,} to {MAX_VOCABULARY:,} pieces"
             raise _invalid(allowed, f"{len(pieces):,}")
         found = tuple(_piece(id, text) for id, text in enumerate(pieces))
         if found[-1] != END_OF_TEXT:
@@ -115,8 +115,8 @@ class BpeTokenizer:
 
 
 def _piece(id: int, text: object) -> bytes:
-    if not isinstance(text, str) or not 0 < len(text) <= LONGEST_PIECE_BYTES:
-        raise _invalid(f"a piece of 1 to {LONGEST_PIECE_BYTES} bytes as id {id}", f"{_short(text)}")
+    if not isinstance(text, str) or not 0 < len(text) <= MAX_PIECE_BYTES:
+        raise _invalid(f"a piece of 1 to {MAX_PIECE_BYTES} bytes as id {id}", f"{_short(text)}")
     try:
         return in_bytes(text)
     except KeyError as error:

@@ -13,16 +13,16 @@ from harness.errors import ConfigError, DataError
 from harness.tokenizers import utf8
 from harness.tokenizers.bpe import (
     END_OF_TEXT,
-    LARGEST_VOCABULARY,
-    LONGEST_PIECE_BYTES,
-    SMALLEST_VOCABULARY,
+    MAX_PIECE_BYTES,
+    MAX_VOCABULARY,
+    MIN_VOCABULARY,
     BpeTokenizer,
 )
 from harness.tokenizers.byte_alphabet import in_bytes
 
 VOCABULARY = 2000  # unless something else is said
 STRETCH = 1000  # bytes; longer than any word that somebody wrote
-LEAST_COUNT = 2  # a pair that occurs once says nothing of the next text
+MIN_COUNT = 2  # a pair that occurs once says nothing of the next text
 
 
 def train_bpe(texts: Iterable[str | bytes], vocab_size: int = VOCABULARY) -> BpeTokenizer:
@@ -30,12 +30,12 @@ def train_bpe(texts: Iterable[str | bytes], vocab_size: int = VOCABULARY) -> Bpe
 
     texts: one or more; no piece reaches from one into the next.
     """
-    if not SMALLEST_VOCABULARY <= vocab_size <= LARGEST_VOCABULARY:
+    if not MIN_VOCABULARY <= vocab_size <= MAX_VOCABULARY:
         raise ConfigError(
             f"no byte-pair vocabulary has {vocab_size:,} ids",
             slug="bpe-vocabulary-out-of-range",
-            expected=f"{SMALLEST_VOCABULARY} (every byte, and the end of text)"
-            f" to {LARGEST_VOCABULARY:,} (token files hold uint16)",
+            expected=f"{MIN_VOCABULARY} (every byte, and the end of text)"
+            f" to {MAX_VOCABULARY:,} (token files hold uint16)",
             do=f"choose {VOCABULARY:,} for a megabyte of text, or data.tokenizer=bytes for none",
         )
     learnt_from = [text for text in map(utf8.checked, texts) if text]
@@ -61,9 +61,9 @@ def _learnt(texts: list[str], count: int) -> list[bytes]:
     )
     trainer = trainers.BpeTrainer(
         vocab_size=count,
-        min_frequency=LEAST_COUNT,
+        min_frequency=MIN_COUNT,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        max_token_length=LONGEST_PIECE_BYTES,
+        max_token_length=MAX_PIECE_BYTES,
         special_tokens=[],
         show_progress=False,
     )

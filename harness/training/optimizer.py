@@ -21,7 +21,7 @@ from harness.device.readback import reading
 from harness.errors import ConfigError, OpNotImplemented
 from harness.execution.parameters import LOW, Parameters
 from harness.plugins.dispatch import EVERY_OP, Choice, Dispatch, bind
-from harness.plugins.scratch import MOST_BYTES, lending, needed
+from harness.plugins.scratch import MAX_BYTES, lending, needed
 from harness.training.shards import Span, groups
 
 OPTIMIZERS = {"adamw": "adamw", "adam": "adamw", "sgd": "sgd"}
@@ -218,7 +218,7 @@ class Optimizer:
 
     def _ready(self, choice: Choice, call: Callable[[], None], size: int) -> Callable[[], None]:
         """A call of an op of P = size with memory of its own for what it needs in between."""
-        nbytes = needed(choice, {"P": size}, "fp32", MOST_BYTES)
+        nbytes = needed(choice, {"P": size}, "fp32", MAX_BYTES)
         if not nbytes:
             return call
         memory = self._device.view(self._device.empty(nbytes), 0, (nbytes,), np.uint8)

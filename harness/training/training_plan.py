@@ -15,7 +15,7 @@ from harness.planning.plan import Plan
 from harness.planning.planner import make_plan
 from harness.plugins.dispatch import Choice, Dispatch
 from harness.plugins.loading import load_wrapper
-from harness.plugins.scratch import MOST_BYTES
+from harness.plugins.scratch import MAX_BYTES
 from harness.training.optimizer import OptimizerSettings, update_choice
 
 
@@ -46,7 +46,7 @@ class TrainerSettings:
     loss_gradient: str = "mean"
     transfer: str = "refuse"
     recompute: str = "none"
-    scratch_bytes: int = MOST_BYTES
+    scratch_bytes: int = MAX_BYTES
     on_nonfinite: str = "stop"
     capture: str = "auto"
     wrappers: tuple[str, ...] = ()

@@ -20,7 +20,7 @@ from harness.models.gpt2 import GPT2, build
 # Half of it the token embedding, as for a reader that holds a tensor twice to show.
 MODEL = GPT2(layers=2, heads=8, channels=256, positions=64, vocab_size=6_400)
 BYTES = 4 * MODEL.parameters
-LARGEST = 4 * MODEL.vocab_size * MODEL.channels
+MAX_TENSOR_BYTES = 4 * MODEL.vocab_size * MODEL.channels
 WRITERS = {
     "llmc_fp32": lambda path, source: write_llmc_model(path, source),
     "llmc_bf16": lambda path, source: write_llmc_model(path, source, "bfloat16"),
@@ -90,4 +90,4 @@ def test_exporting_holds_one_tensor_at_a_time(stored, peak_of, tmp_path, kind):
         with open_model(stored / "llmc_fp32") as source:
             WRITERS[kind](tmp_path / kind, source)
 
-    assert peak_of(export) < LARGEST + (9 << 20)  # and blocks of at most 4 MiB on the way
+    assert peak_of(export) < MAX_TENSOR_BYTES + (9 << 20)  # and blocks of at most 4 MiB on the way

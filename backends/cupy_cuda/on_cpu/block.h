@@ -46,11 +46,11 @@ struct Slot {
   uint64_t words[4];
 };
 
-static const unsigned MOST_THREADS = 1024;
-static Thread threads[MOST_THREADS];
-static Fiber fibers[MOST_THREADS];
+static const unsigned MAX_THREADS = 1024;
+static Thread threads[MAX_THREADS];
+static Fiber fibers[MAX_THREADS];
 static Fiber scheduler;
-static Slot slots[MOST_THREADS][2];
+static Slot slots[MAX_THREADS][2];
 static unsigned current;                   // the thread that runs
 static unsigned queue[32], queued, taken;  // threads of one warp that run next
 static unsigned count;                     // threads of a block
@@ -251,7 +251,7 @@ static void run_warp(unsigned first, unsigned stop, Order& order) {
 
 static void run_block(Order& order) {
   for (unsigned i = 0; i < count; i++) threads[i] = Thread();
-  unsigned warps[MOST_THREADS / 32], number = (count + 31) / 32;
+  unsigned warps[MAX_THREADS / 32], number = (count + 31) / 32;
   for (;;) {
     unsigned ended = 0, waiting = 0, ready = 0;
     order.arrange(warps, number);

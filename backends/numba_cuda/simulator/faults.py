@@ -36,19 +36,19 @@ def launchable(grid):
 def check_launch(name, blocks, block):
     """The same, of a kernel's name and both triples; Numba itself stumbles on blocks below 0."""
     if (
-        math.prod(block) > MOST_THREADS
-        or not all(1 <= count <= most for count, most in zip(block, MOST_BLOCK, strict=True))
-        or not all(0 <= count <= most for count, most in zip(blocks, MOST_GRID, strict=True))
+        math.prod(block) > MAX_THREADS
+        or not all(1 <= count <= most for count, most in zip(block, MAX_BLOCK, strict=True))
+        or not all(0 <= count <= most for count, most in zip(blocks, MAX_GRID, strict=True))
     ):
         raise PluginError(
             f"{name}: no GPU takes {tuple(blocks)} blocks of {tuple(block)} threads",
             slug="kernel-launch",
-            expected=f"1 to {MOST_THREADS} threads of a block, {MOST_BLOCK} by axis; {MOST_GRID} blocks",
+            expected=f"1 to {MAX_THREADS} threads of a block, {MAX_BLOCK} by axis; {MAX_GRID} blocks",
         )
 
 
 # Of every compute capability that Numba compiles for: CUDA's programming guide, "compute capabilities".
-MOST_THREADS, MOST_BLOCK, MOST_GRID = 1024, (1024, 1024, 64), (2**31 - 1, 65535, 65535)
+MAX_THREADS, MAX_BLOCK, MAX_GRID = 1024, (1024, 1024, 64), (2**31 - 1, 65535, 65535)
 
 
 def same_barrier(block):

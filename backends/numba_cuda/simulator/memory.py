@@ -9,7 +9,7 @@ from harness.errors import PluginError
 POISON = 0xFF
 """Of every byte: NaN in floats, -1 in integers."""
 
-MOST_SHARED_BYTES = 48 << 10
+MAX_SHARED_BYTES = 48 << 10
 """Of arrays whose size is in the source; the compiler for GPUs refuses more."""
 
 
@@ -44,9 +44,9 @@ class Shared:
             )
         array = of_kernel(_poisoned(shape, dtype), label, SHARED, self._watchers)
         taken = array.nbytes + sum(other.nbytes for other in self._arrays.values())
-        if taken > MOST_SHARED_BYTES:
+        if taken > MAX_SHARED_BYTES:
             raise PluginError(
-                f"{taken} bytes of shared memory with {named(array)}: {MOST_SHARED_BYTES} is the most",
+                f"{taken} bytes of shared memory with {named(array)}: {MAX_SHARED_BYTES} is the most",
                 slug="kernel-shared-memory",
                 do="make it smaller, or dynamic: shape 0, and its bytes at the launch",
             )

@@ -14,7 +14,7 @@ from harness.models.gpt2 import GPT2, LAYERNORM_EPS
 from harness.tokenizers import Tokenizer
 
 CONFIG = "config.json"
-MAXIMUM_CONFIG_BYTES = 1 << 20  # GPT-2's have one kB
+MAX_CONFIG_BYTES = 1 << 20  # GPT-2's have one kB
 
 SIZES = ("n_layer", "n_head", "n_embd", "n_positions", "vocab_size")
 OTHER_NAMES = {
@@ -24,7 +24,7 @@ OTHER_NAMES = {
     "n_embd": "hidden_size",
     "n_positions": "max_position_embeddings",
 }
-LARGEST_SIZE = (1 << 31) - 1
+MAX_SIZE = (1 << 31) - 1
 COMPUTED: dict[str, tuple[Any, ...]] = {
     # key: the values that mean what we compute; the first is the one that an absent key has
     "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
@@ -42,7 +42,7 @@ COMPUTED: dict[str, tuple[Any, ...]] = {
 
 def read_config(path: Path) -> GPT2:
     """The shape of the model that a config.json describes; CheckpointError if it is not one of ours."""
-    config = read_json(path, MAXIMUM_CONFIG_BYTES, invalid)
+    config = read_json(path, MAX_CONFIG_BYTES, invalid)
     if not isinstance(config, dict):
         raise invalid(path, "an object of keys and values", shortened(config))
     if config.get("model_type") != "gpt2":
@@ -112,7 +112,7 @@ def _size(path: Path, config: dict[str, Any], key: str) -> int:
     found = ", ".join(f"{name}={shortened(json.dumps(value))}" for name, value in said.items())
     sizes = list(said.values()) or [None]
     for size in sizes:
-        if type(size) is not int or not 1 <= size <= LARGEST_SIZE:
+        if type(size) is not int or not 1 <= size <= MAX_SIZE:
             expected = f"{key} as a count of 1 or more, below 2**31"
             raise invalid(path, expected, found or "no such key")
     if sizes[0] != sizes[-1]:

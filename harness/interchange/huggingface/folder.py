@@ -30,7 +30,7 @@ from harness.tokenizers.gpt2 import Gpt2Tokenizer
 
 __all__ = ["HuggingFaceModel", "write_huggingface"]
 
-MAXIMUM_TOKENIZER_BYTES = 16 << 20  # 65,536 pieces of 255 bytes, or every character of Unicode
+MAX_TOKENIZER_BYTES = 16 << 20  # 65,536 pieces of 255 bytes, or every character of Unicode
 
 
 class HuggingFaceModel(Closable):
@@ -124,7 +124,7 @@ def _tokenizer_of(folder: Path, model: GPT2) -> Tokenizer | None:
         if model.vocab_size != Gpt2Tokenizer.vocab_size or has_another_vocabulary(folder):
             return None
         return tokenizers.get("gpt2")
-    tokenizer = tokenizers.from_dict(read_json(path, MAXIMUM_TOKENIZER_BYTES, invalid))
+    tokenizer = tokenizers.from_dict(read_json(path, MAX_TOKENIZER_BYTES, invalid))
     if tokenizer.vocab_size > model.vocab_size:
         expected = f"at most {model.vocab_size:,} tokens, as {CONFIG} has"
         raise invalid(path, expected, f"{tokenizer.vocab_size:,}")

@@ -18,8 +18,8 @@ from harness.files.json_file import read_json
 from harness.models.lora import Lora
 
 ADAPTER_CONFIG = "adapter_config.json"
-MAXIMUM_BYTES = 1 << 20
-MAXIMUM_RANK = (1 << 31) - 1
+MAX_BYTES = 1 << 20
+MAX_RANK = (1 << 31) - 1
 
 # How and by whom it was trained, not what it computes; and what acts only through an option that is off.
 OF_NO_EFFECT = frozenset(
@@ -106,7 +106,7 @@ def read_config(path: Path) -> PeftConfig:
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
-    config = read_json(path, MAXIMUM_BYTES)
+    config = read_json(path, MAX_BYTES)
     if not isinstance(config, dict):
         raise damaged(path, expected="an object of settings", found=shortened(config))
     return config
@@ -167,7 +167,7 @@ def _first_match(pattern: Mapping[str, Any], module: str, otherwise: Any) -> Any
 
 
 def _is_rank(value: object) -> bool:
-    return type(value) is int and 1 <= value <= MAXIMUM_RANK
+    return type(value) is int and 1 <= value <= MAX_RANK
 
 
 def _is_number(value: object) -> bool:

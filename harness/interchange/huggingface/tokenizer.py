@@ -24,7 +24,7 @@ from harness.tokenizers.gpt2 import Gpt2Tokenizer
 END_OF_TEXT = "<|endoftext|>"
 VOCABULARY = "vocab.json"
 ALL_IN_ONE = "tokenizer.json"
-MAXIMUM_BYTES = 64 << 20  # GPT-2's have 1 MB and 4 MB
+MAX_BYTES = 64 << 20  # GPT-2's have 1 MB and 4 MB
 
 
 def tokenizer_files(tokenizer: Tokenizer) -> dict[str, bytes]:
@@ -63,9 +63,9 @@ def has_another_vocabulary(folder: Path) -> bool:
     """
     found = []
     if (folder / VOCABULARY).exists():
-        found.append(read_json(folder / VOCABULARY, MAXIMUM_BYTES, invalid))
+        found.append(read_json(folder / VOCABULARY, MAX_BYTES, invalid))
     if (folder / ALL_IN_ONE).exists():
-        found.append(_vocabulary_in(read_json(folder / ALL_IN_ONE, MAXIMUM_BYTES, invalid)))
+        found.append(_vocabulary_in(read_json(folder / ALL_IN_ONE, MAX_BYTES, invalid)))
     return not all(_is_gpt2s(vocabulary) for vocabulary in found)
 
 

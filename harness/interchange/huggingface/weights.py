@@ -23,8 +23,8 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 DTYPES = ("float32", "bfloat16", "float16")
-MAXIMUM_INDEX_BYTES = 1 << 20  # GPT-2 XL's would have 50 kB
-MAXIMUM_FILES = 256  # each is kept open, and a process may have 1,024
+MAX_INDEX_BYTES = 1 << 20  # GPT-2 XL's would have 50 kB
+MAX_FILES = 256  # each is kept open, and a process may have 1,024
 
 
 class Weights:
@@ -105,7 +105,7 @@ def _shards(folder: Path) -> dict[str, str] | None:
         return None
     if not path.exists():
         raise _without_weights(folder)
-    index = read_json(path, MAXIMUM_INDEX_BYTES, invalid)
+    index = read_json(path, MAX_INDEX_BYTES, invalid)
     shards: Any = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(shards, dict) or not shards:
         raise invalid(path, "a weight_map of tensors to files", shortened(shards))
@@ -113,8 +113,8 @@ def _shards(folder: Path) -> dict[str, str] | None:
         if not isinstance(name, str) or not _is_plain(name):
             expected = "files beside it, as model-00001-of-00002.safetensors"
             raise invalid(path, expected, shortened(repr(name)))
-    if (count := len(set(shards.values()))) > MAXIMUM_FILES:
-        raise invalid(path, f"at most {MAXIMUM_FILES} files", f"{count:,}")
+    if (count := len(set(shards.values()))) > MAX_FILES:
+        raise invalid(path, f"at most {MAX_FILES} files", f"{count:,}")
     return shards
 
 

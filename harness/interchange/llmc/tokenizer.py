@@ -28,8 +28,8 @@ from harness.tokenizers.byte_level import ByteTokenizer
 from harness.tokenizers.gpt2 import Gpt2Tokenizer
 from harness.tokenizers.tokenizer import TokenIds
 
-LONGEST_PIECE = 255
-MOST_TOKENS = 1 << 20  # eight times the largest vocabulary in use; in memory a token is 60 bytes
+MAX_PIECE_LENGTH = 255
+MAX_TOKENS = 1 << 20  # eight times the largest vocabulary in use; in memory a token is 60 bytes
 VERSION_1 = (50_257, 50_256)  # its only vocabulary and end-of-text
 
 
@@ -119,12 +119,12 @@ def write_llmc_tokenizer(
     assert version in (1, 2), version
     assert version == 2 or (len(pieces), end_of_text) == VERSION_1, "version 1 is GPT-2's only"
     for token, piece in enumerate(pieces):
-        if not 1 <= len(piece) <= LONGEST_PIECE:
+        if not 1 <= len(piece) <= MAX_PIECE_LENGTH:
             raise DataError(
                 f"llm.c's file can't hold token {token}",
                 slug="llmc-piece-length",
                 where=path,
-                expected=f"1 to {LONGEST_PIECE} bytes",
+                expected=f"1 to {MAX_PIECE_LENGTH} bytes",
                 found=f"{len(piece):,} bytes",
                 do="train a vocabulary with shorter tokens",
             )
@@ -155,9 +155,9 @@ def _checked_header(file: LlmcFile) -> tuple[int, int]:
     """The number of tokens and the id of end-of-text."""
     header, path = file.header, file.path
     count = header[2]
-    if not 1 <= count <= MOST_TOKENS:
-        raise llmc_header.damaged(path, f"1 to {MOST_TOKENS:,} tokens", f"{count:,}")
-    least, most = HEADER_BYTES + 2 * count, HEADER_BYTES + (1 + LONGEST_PIECE) * count
+    if not 1 <= count <= MAX_TOKENS:
+        raise llmc_header.damaged(path, f"1 to {MAX_TOKENS:,} tokens", f"{count:,}")
+    least, most = HEADER_BYTES + 2 * count, HEADER_BYTES + (1 + MAX_PIECE_LENGTH) * count
     if not least <= file.size <= most:
         expected = f"{least:,} to {most:,} bytes, for {count:,} tokens"
         raise wrong_size(path, expected, file.size)
@@ -181,7 +181,7 @@ def _pieces(file: LlmcFile, count: int) -> tuple[bytes, ...]:
             raise _cut_short(file, len(pieces), count)
         length = body[position]
         if not length:
-            expected = f"token {len(pieces):,} of 1 to {LONGEST_PIECE} bytes"
+            expected = f"token {len(pieces):,} of 1 to {MAX_PIECE_LENGTH} bytes"
             raise llmc_header.damaged(file.path, expected, "0 bytes")
         piece = body[position + 1 : position + 1 + length]
         if len(piece) < length:

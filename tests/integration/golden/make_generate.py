@@ -28,9 +28,9 @@ old tree," said the tortoise. The hare ran ahead and lay down to sleep. The tort
 on, and when the hare woke, the tortoise sat under the old tree.
 """
 STEPS = 300
-LEAST_GAP = 2e-3
+MIN_GAP = 2e-3
 """Between two logits that decide; float32 backends differ by less than 1e-5 on this model."""
-LEAST_CHANCE = 2e-4
+MIN_CHANCE = 2e-4
 """Between a random number and the border of what it chose."""
 
 
@@ -180,7 +180,7 @@ def clear(
             referee.continued(list(prompt.encode()), row, tried)
             for row, prompt in enumerate(prompts)
         ]
-        if referee.gap > LEAST_GAP and referee.chance > LEAST_CHANCE:
+        if referee.gap > MIN_GAP and referee.chance > MIN_CHANCE:
             return tried, referee, rows
     raise AssertionError(f"every choice is close: {settings}")
 

@@ -134,7 +134,7 @@ def test_small_cases_are_no_cases_of_ones():
     table = all_ops()
     for hook in ("layernorm_backward", "attention_forward"):
         case = few_cases.small_case(table, hook, "fp32")
-        assert min(size for _, size in case.dims) >= few_cases.LEAST_SIZE
+        assert min(size for _, size in case.dims) >= few_cases.MIN_SIZE
 
 
 def test_every_call_of_a_step_is_timed_and_scored(asked):

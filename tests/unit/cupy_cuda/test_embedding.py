@@ -71,7 +71,7 @@ TOKENS = {
 @pytest.mark.parametrize("tokens", TOKENS)
 def test_every_row_gets_the_sum_of_its_tokens(rng, tokens, accumulate):
     V, X, C = 3000, 600, 4
-    assert B * T > embedding.MOST_CHUNK
+    assert B * T > embedding.MAX_CHUNK
     tokens_BT, position = TOKENS[tokens](rng), at(rng, X)
     dout = integers(rng, B, T, C)
     held = [integers(rng, rows, C) for rows in (V, X)] if accumulate else None
@@ -167,7 +167,7 @@ def test_the_backward_keeps_to_its_scratch_and_can_be_captured(rng, tokens):
         np.testing.assert_array_equal(get(table), expected)
     launched = machine().launches - before
     wanted = ["sort_chunks", "sum_tiles", "join_tiles", "sum_positions"]
-    wanted += ["merge_chunks"] if tokens > embedding.MOST_CHUNK else []
+    wanted += ["merge_chunks"] if tokens > embedding.MAX_CHUNK else []
     assert launched == dict.fromkeys(wanted, 1)
 
 

@@ -269,9 +269,9 @@ def test_gelu_is_an_epilogue_of_bfloat16_where_rows_are_aligned(rng, O, dtype, e
 def test_what_is_done_in_chunks_of_rows_is_the_same(rng, monkeypatch):
     def run(most):
         rng = np.random.default_rng(3)
-        monkeypatch.setattr(matmul_gelu, "MOST_BYTES", most)
-        monkeypatch.setattr(matmul_cross_entropy, "MOST_BYTES", most)
-        monkeypatch.setattr(lora, "MOST_BYTES", most)
+        monkeypatch.setattr(matmul_gelu, "MAX_BYTES", most)
+        monkeypatch.setattr(matmul_cross_entropy, "MAX_BYTES", most)
+        monkeypatch.setattr(lora, "MAX_BYTES", most)
         cublaslt.forget()
         x, weight = draw(rng, 50, 8, dtype=BF16), draw(rng, 12, 8, dtype=BF16)
         written = empty(50, 12, dtype=BF16), empty(50, 12, dtype=BF16)

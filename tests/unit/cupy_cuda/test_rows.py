@@ -152,7 +152,7 @@ def test_every_length_of_row_has_a_kernel_that_is_compiled_in_tests(itemsize):
     for C in [*range(1, 3000), 2**14, 2**16 - 8, 50257, 50304]:
         row = layernorm.held(C, itemsize)
         assert element + row.defines in layernorm._SOURCE.variants, f"C={C}"
-        assert row.threads * row.together <= layernorm.MOST_THREADS
+        assert row.threads * row.together <= layernorm.MAX_THREADS
 
 
 @dtypes

@@ -18,7 +18,7 @@ from numba.cuda.simulator.kernel import FakeCUDAKernel
 import backends.numba_cuda
 from backends.numba_cuda import _token_order
 from backends.numba_cuda._block import (
-    MOST_THREADS,
+    MAX_THREADS,
     block_log_sum,
     block_max,
     block_sum,
@@ -56,7 +56,7 @@ ALSO = {
 @pytest.fixture(scope="module", autouse=True)
 def _small_chunks():
     """Sorted rows of 64 instead of 2048: those that two chunks take would be sorted for a minute."""
-    with mock.patch.object(_token_order, "MOST_CHUNK", _token_order.LEAST_CHUNK):
+    with mock.patch.object(_token_order, "MAX_CHUNK", _token_order.MIN_CHUNK):
         yield
 
 
@@ -104,8 +104,8 @@ def test_no_two_threads_touch_one_element_and_their_order_decides_no_bit(hook):
 
 @cuda.jit
 def _all_trees(out_KN, x_N):
-    partial = cuda.shared.array(MOST_THREADS, np.float32)
-    also_partial = cuda.shared.array(MOST_THREADS, np.float32)
+    partial = cuda.shared.array(MAX_THREADS, np.float32)
+    also_partial = cuda.shared.array(MAX_THREADS, np.float32)
     i = cuda.grid(1)
     for _ in range(2):
         out_KN[0, i] = block_sum(x_N[i], partial)

@@ -42,7 +42,7 @@ def unset(*shape):
 @pytest.mark.parametrize("V", [1, 7, 50257])
 @pytest.mark.parametrize("N", [64, 65, 300])
 def test_rows_are_put_in_the_order_of_their_tokens_and_of_the_text(monkeypatch, rng, N, V):
-    monkeypatch.setattr(_token_order, "MOST_CHUNK", 64)
+    monkeypatch.setattr(_token_order, "MAX_CHUNK", 64)
     tokens_BT = rng.integers(0, V, size=(1, N)).astype(np.int32)
     keys_N, sorted_N = (on_device(np.zeros(_token_order.keys_shape(N), np.int64)) for _ in range(2))
     order_N = on_host(_token_order.sort_rows(on_device(tokens_BT), keys_N, sorted_N))[:N]
@@ -86,7 +86,7 @@ def test_blocks_that_share_the_columns_of_a_row_give_the_bits_of_one_that_has_th
 
 def test_blocks_that_go_over_many_rows_leave_none_out():
     N, C = 250, 3
-    assert layernorm._blocks(N) * layernorm.LEAST_ROWS < N
+    assert layernorm._blocks(N) * layernorm.MIN_ROWS < N
     _, _, dbias_C = _layernorm_backward(np.random.default_rng(0), N, C)
     dout_NC = np.random.default_rng(0).standard_normal((N, C)).astype(np.float32)
     np.testing.assert_allclose(

@@ -156,9 +156,9 @@ def test_a_process_really_computes_with_that_many():
 
 def test_the_blocks_of_the_numpy_backend_follow_a_change(monkeypatch):
     monkeypatch.setattr(_blocks, "_count", None)
-    for count in (2, 1, _blocks.MOST_THREADS + 1, 2):
+    for count in (2, 1, _blocks.MAX_THREADS + 1, 2):
         plugin.set_threads(count)
-        assert _blocks._threads() == min(count, _blocks.MOST_THREADS)
+        assert _blocks._threads() == min(count, _blocks.MAX_THREADS)
     assert _blocks._pool()._max_workers == 1, "beside the one that asks"
 
 

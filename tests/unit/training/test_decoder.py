@@ -128,8 +128,8 @@ def test_every_capacity_that_holds_the_text_gives_the_same(decoder, parameters, 
 
 
 def test_a_long_prompt_enters_the_cache_in_parts(decoder, parameters, monkeypatch):
-    monkeypatch.setattr("harness.decoding.decoder.LONGEST_PREFILL", 4)
-    monkeypatch.setattr("harness.decoding.decoder.SHORTEST_PREFILL", 2)
+    monkeypatch.setattr("harness.decoding.decoder.MAX_PREFILL", 4)
+    monkeypatch.setattr("harness.decoding.decoder.MIN_PREFILL", 2)
     texts = [[i % 40 for i in range(n)] for n in (15, 7, 1)]
     made = decoder(Decoder, B=3)
     logits = made.start(texts)
