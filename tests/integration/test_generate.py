@@ -245,13 +245,8 @@ def test_an_empty_prompt_begins_a_text(asked, ends_at_a_blank):
 
 
 def test_a_vocabulary_of_50257_tokens_without_a_tokenizer_is_taken_to_be_gpt2s(
-    asked, workplace, monkeypatch
+    asked, workplace, gpt2_files
 ):
-    shared = os.environ.get("HARNESS_SHARED_DATA", make_generate.FOLDER.parents[3] / "shared/data")
-    files = Path(shared) / "tiktoken"
-    if not files.is_dir():
-        pytest.skip("no tiktoken folder in the shared data: set HARNESS_SHARED_DATA")
-    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(files))
     model = GPT2(layers=1, heads=1, channels=2, positions=8, vocab_size=50_257)
     write_llmc_model(workplace / "small.bin", InitialModel(model))
     found = asked("model_from=small.bin", "prompt=Hello", "length=3", "out=o.jsonl")

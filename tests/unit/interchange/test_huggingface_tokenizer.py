@@ -21,15 +21,6 @@ PIECES = [*(bytes([i]) for i in range(256)), b" t", b"he", b" the", b"ea"]
 PIECES += [b"eak", b"peak", b" s", b" speak"]
 
 
-@pytest.fixture
-def gpt2_files(monkeypatch):
-    default = Path(__file__).resolve().parents[4] / "shared" / "data"
-    folder = Path(os.environ.get("HARNESS_SHARED_DATA", default)) / "tiktoken"
-    if not folder.is_dir():
-        pytest.skip("no tiktoken folder in the shared data")
-    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(folder))
-
-
 def read_by_the_library(files, folder):
     library = pytest.importorskip("tokenizers", reason="the tokenizers library is not installed")
     for name, content in files.items():

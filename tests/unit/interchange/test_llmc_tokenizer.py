@@ -3,7 +3,6 @@
 import hashlib
 import os
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,16 +30,6 @@ def write(tmp_path):
         return path
 
     return write
-
-
-@pytest.fixture
-def gpt2_cache(monkeypatch):
-    """tiktoken finds GPT-2's two files without a network."""
-    default = Path(__file__).resolve().parents[4] / "shared" / "data"
-    folder = Path(os.environ.get("HARNESS_SHARED_DATA", default)) / "tiktoken"
-    if not folder.is_dir():
-        pytest.skip("no tiktoken folder: set HARNESS_SHARED_DATA to the folder that has it")
-    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(folder))
 
 
 def test_a_file_written_by_hand_is_read(write):
@@ -71,7 +60,7 @@ def test_a_round_trip_gives_the_same_bytes(write, tmp_path):
     assert (tmp_path / "again.bin").read_bytes() == WHOLE
 
 
-def test_gpt2_s_own_file_goes_round_in_both_versions(write, tmp_path, gpt2_cache):
+def test_gpt2_s_own_file_goes_round_in_both_versions(write, tmp_path, gpt2_files):
     gpt2 = tokenizers.get("gpt2")
     pieces = pieces_of(gpt2)
     assert len(pieces) == 50_257
@@ -96,7 +85,7 @@ def is_text(piece):
     return True
 
 
-def test_the_pieces_of_a_tokenizer_are_what_its_ids_decode_to(gpt2_cache):
+def test_the_pieces_of_a_tokenizer_are_what_its_ids_decode_to(gpt2_files):
     text = "naïve — 東京\n"
     for tokenizer in (tokenizers.get(name, text) for name in ("bytes", "char", "gpt2")):
         pieces = pieces_of(tokenizer)

@@ -9,12 +9,12 @@ from backends.cupy_cuda._machine import machine
 from harness.contract.precision import Precision
 from harness.training.device_step import EAGER_STEPS
 
-LATE = str(Path(__file__).parent / "late_device.py")
-TOY = str(Path(__file__).parents[1] / "core" / "toy_device.py")
+LATE = str(Path(__file__).parents[1] / "late_device.py")
+TOY = str(Path(__file__).parents[1] / "toy_device.py")
 ADAMW = {"optimizer": {"name": "adamw"}, "clip_norm": 0.5}
 RATES = [0.02, 0.01, 0.005, 0.03, 0.002, 0.04]
 UNSTATED = """
-from tests.unit.core.toy_device import arrays, computes, device, gelu_backward, gelu_forward
+from tests.unit.toy_device import arrays, computes, device, gelu_backward, gelu_forward
 """
 WRAPPER = """
 from harness import hookimpl
@@ -52,27 +52,29 @@ def same_state(first, second):
 
 
 @pytest.mark.parametrize(("micro", "policy"), [(1, "fp32"), (1, "bf16"), (3, "bf16")])
-def test_a_captured_step_gives_the_bits_of_an_uncaptured_one(gpu_trainer, batch, micro, policy):
+def test_a_captured_step_gives_the_bits_of_an_uncaptured_one(
+    gpu_trainer, six_sequences, micro, policy
+):
     captured, plain = (
         gpu_trainer(micro, capture=capture, precision=Precision(policy))
         for capture in ("auto", "off")
     )
     assert (captured.device_step.off, plain.device_step.off) == (None, "capture=off")
     # The learning rate, the corrections and the clip scale are others in each step.
-    assert train(captured, batch) == train(plain, batch)
+    assert train(captured, six_sequences) == train(plain, six_sequences)
     assert same_state(captured, plain)
 
 
-def test_a_learning_rate_reaches_a_step_that_was_captured(gpu_trainer, batch):
+def test_a_learning_rate_reaches_a_step_that_was_captured(gpu_trainer, six_sequences):
     one, other = gpu_trainer(), gpu_trainer()
-    train(one, batch)
-    train(other, batch, [*RATES[:-1], 2 * RATES[-1]])
+    train(one, six_sequences)
+    train(other, six_sequences, [*RATES[:-1], 2 * RATES[-1]])
     assert not same_state(one, other)
 
 
 @pytest.mark.parametrize("micro", [1, 3])
 def test_after_three_steps_the_host_launches_nothing_by_itself(
-    gpu_trainer, batch, monkeypatch, micro
+    gpu_trainer, six_sequences, monkeypatch, micro
 ):
     trainer = gpu_trainer(micro)
     launched = []
@@ -83,7 +85,7 @@ def test_after_three_steps_the_host_launches_nothing_by_itself(
     counts = []
     for rate in RATES:
         launched.clear()
-        trainer.step(*batch, rate)
+        trainer.step(*six_sequences, rate)
         counts.append(len(launched))
     assert EAGER_STEPS == 3 and min(counts[:3]) > 20
     assert counts[3] > 20 and counts[4:] == [0, 0]  # recorded once, and replayed from then on
@@ -91,49 +93,49 @@ def test_after_three_steps_the_host_launches_nothing_by_itself(
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_the_step_of_the_capture_is_made_once(gpu_trainer, batch, momentum):
+def test_the_step_of_the_capture_is_made_once(gpu_trainer, six_sequences, momentum):
     sgd = {"name": "sgd", "momentum": momentum, "weight_decay": 0.1}
     captured, plain = (gpu_trainer(optimizer=sgd, capture=c) for c in ("auto", "off"))
     for trainer in (captured, plain):
-        train(trainer, batch, RATES[: EAGER_STEPS + 1])
+        train(trainer, six_sequences, RATES[: EAGER_STEPS + 1])
     assert same_state(captured, plain)
 
 
-def test_a_captured_trainer_goes_on_from_a_state_that_it_is_given(gpu_trainer, batch):
+def test_a_captured_trainer_goes_on_from_a_state_that_it_is_given(gpu_trainer, six_sequences):
     first, second = gpu_trainer(), gpu_trainer(seed=9)
-    train(first, batch)
-    train(second, batch)
+    train(first, six_sequences)
+    train(second, six_sequences)
     second.restore(first.state(), updates=first.optimizer.t)
-    assert train(second, batch) == train(first, batch)
+    assert train(second, six_sequences) == train(first, six_sequences)
     assert same_state(first, second)
 
 
-def test_validation_between_captured_steps_changes_nothing(gpu_trainer, batch):
+def test_validation_between_captured_steps_changes_nothing(gpu_trainer, six_sequences):
     first, second = gpu_trainer(), gpu_trainer()
     validator = first.another(2, 8)
     losses = []
     for rate in RATES:
-        first.step(*batch, rate)
-        second.step(*batch, rate)
-        losses.append(first.mean_loss(validator, [(batch[0][:2], batch[1][:2])]))
+        first.step(*six_sequences, rate)
+        second.step(*six_sequences, rate)
+        losses.append(first.mean_loss(validator, [(six_sequences[0][:2], six_sequences[1][:2])]))
     assert same_state(first, second)
     assert len(set(losses)) == len(RATES)  # each is of the weights as they are by then
 
 
-def test_a_step_that_is_not_finite_changes_nothing_when_it_is_replayed(gpu_trainer, batch):
+def test_a_step_that_is_not_finite_changes_nothing_when_it_is_replayed(gpu_trainer, six_sequences):
     captured, plain = (
         gpu_trainer(on_nonfinite="skip", capture=capture) for capture in ("auto", "off")
     )
     for trainer in (captured, plain):
-        train(trainer, batch)
+        train(trainer, six_sequences)
         good = trainer.parameters.to_host()
         broken = {name: array.copy() for name, array in good.items()}
         broken["lnfw"][0] = np.inf
         trainer.parameters.from_host(broken)
-        assert trainer.step(*batch, 0.1).skipped
+        assert trainer.step(*six_sequences, 0.1).skipped
         assert np.array_equal(trainer.parameters.to_host()["wpe"], good["wpe"])
         trainer.parameters.from_host(good)
-        train(trainer, batch)
+        train(trainer, six_sequences)
     assert captured.optimizer.t == 2 * len(RATES)
     assert same_state(captured, plain)
 
@@ -154,7 +156,7 @@ def test_a_step_that_is_not_finite_changes_nothing_when_it_is_replayed(gpu_train
     ids=["host", "no hook", "off", "copies", "unstated", "wrapper"],
 )
 def test_what_cannot_be_captured_is_called_as_ever_and_says_why(
-    make_trainer, batch, tmp_path, settings, why
+    make_trainer, six_sequences, tmp_path, settings, why
 ):
     settings = dict(settings)
     if settings.pop("wrapped", False):
@@ -168,7 +170,7 @@ def test_what_cannot_be_captured_is_called_as_ever_and_says_why(
     assert trainer.device_step.capture == f"off: {trainer.device_step.off}"
     if settings["backend"] == LATE:
         trainer.home.module.asked.clear()
-    assert len({result.loss for result in train(trainer, batch)}) == len(RATES)
+    assert len({result.loss for result in train(trainer, six_sequences)}) == len(RATES)
     if settings["backend"] == LATE:
         assert "replay" not in trainer.home.module.asked
 
@@ -180,9 +182,9 @@ def test_the_copies_are_counted(make_trainer):
     assert trainer.device_step.off == "4 copies between devices"
 
 
-def test_losses_on_another_device_are_guarded_at_home(make_trainer, batch):
+def test_losses_on_another_device_are_guarded_at_home(make_trainer, six_sequences):
     away = {"chosen": {"cross_entropy": "reference"}, "transfer": "allow"}
     mixed, plain = make_trainer(6, LATE, **ADAMW, **away), make_trainer(6, LATE, **ADAMW)
     assert mixed.results_late == 0
-    found, expected = train(mixed, batch), train(plain, batch)
+    found, expected = train(mixed, six_sequences), train(plain, six_sequences)
     assert [r.loss for r in found] == pytest.approx([r.loss for r in expected], rel=1e-5)

@@ -43,7 +43,7 @@ def matrices(name, array):
         ("none", lambda name, array: False),
     ],
 )
-def test_adamw_is_loshchilov_and_hutters(make_trainer, batch, decay, decayed):
+def test_adamw_is_loshchilov_and_hutters(make_trainer, six_sequences, decay, decayed):
     def formula(w, g, t, rate, weight_decay, memory):
         m = memory["m"] = 0.9 * memory.get("m", 0) + 0.1 * g
         v = memory["v"] = 0.95 * memory.get("v", 0) + 0.05 * g * g
@@ -51,24 +51,24 @@ def test_adamw_is_loshchilov_and_hutters(make_trainer, batch, decay, decayed):
         return w - rate * (unbiased + weight_decay * w)
 
     settings = {"weight_decay": 0.3, "beta2": 0.95, "eps": 1e-6, "decay": decay}
-    assert_follows(make_trainer, batch, formula, decayed, name="adamw", **settings)
+    assert_follows(make_trainer, six_sequences, formula, decayed, name="adamw", **settings)
 
 
-def test_sgd_with_momentum_is_polyaks(make_trainer, batch):
+def test_sgd_with_momentum_is_polyaks(make_trainer, six_sequences):
     def formula(w, g, t, rate, weight_decay, memory):
         velocity = memory["v"] = 0.8 * memory.get("v", 0) + g + weight_decay * w
         return w - rate * velocity
 
     settings = {"momentum": 0.8, "weight_decay": 0.1}
-    assert_follows(make_trainer, batch, formula, matrices, name="sgd", **settings)
+    assert_follows(make_trainer, six_sequences, formula, matrices, name="sgd", **settings)
 
 
-def test_plain_sgd_keeps_no_moments(make_trainer, batch):
+def test_plain_sgd_keeps_no_moments(make_trainer, six_sequences):
     def formula(w, g, t, rate, weight_decay, memory):
         return w - rate * g
 
     assert_follows(
-        make_trainer, batch, formula, matrices, name="sgd", momentum=0.0, weight_decay=0.0
+        make_trainer, six_sequences, formula, matrices, name="sgd", momentum=0.0, weight_decay=0.0
     )
     assert OptimizerSettings("sgd").moments == ()
 

@@ -17,14 +17,14 @@ SETTINGS = (0.9, 0.95, 1e-8, 0.1)
 
 
 @pytest.fixture
-def trained(make_trainer, batch):
+def trained(make_trainer, six_sequences):
     """A trainer after some steps of AdamW on weights that are rounded at random."""
 
     def make(steps=3, **changes):
         chosen = {"backend": "numpy", "optimizer": ADAMW, "precision": STOCHASTIC, **changes}
         trainer = make_trainer(**chosen)
         for _ in range(steps):
-            step(trainer, batch)
+            step(trainer, six_sequences)
         return trainer
 
     return make
@@ -167,15 +167,15 @@ def test_the_key_is_the_seeds_and_the_updates(trained):
 
 
 @pytest.mark.parametrize("optimizer", [ADAMW, {"name": "sgd", "weight_decay": 0.0}])
-def test_a_run_that_is_resumed_rounds_as_one_that_was_not(trained, batch, optimizer):
+def test_a_run_that_is_resumed_rounds_as_one_that_was_not(trained, six_sequences, optimizer):
     whole = trained(steps=4, optimizer=optimizer)
     half = trained(steps=2, optimizer=optimizer)
     state = half.state()
     later = trained(steps=1, optimizer=optimizer)  # was somewhere else before
     later.restore(state, updates=2)
     np.testing.assert_array_equal(low(later), low(half))
-    losses = [step(later, batch).loss for _ in range(2)]
-    assert losses == [step(half, batch).loss for _ in range(2)]
+    losses = [step(later, six_sequences).loss for _ in range(2)]
+    assert losses == [step(half, six_sequences).loss for _ in range(2)]
     np.testing.assert_array_equal(low(later), low(whole))
 
 

@@ -218,11 +218,11 @@ def test_a_step_copies_no_cache(parameters):
     assert peak - before < 16_384  # small objects; the part of a cache that is read has 100 KiB
 
 
-def test_a_trainers_decoder_has_the_trainers_parameters(make_trainer, batch):
+def test_a_trainers_decoder_has_the_trainers_parameters(make_trainer, six_sequences):
     trainer = make_trainer()
     made, whole = trainer.decoder(), trainer.decoder(cache=False)
     before = made.start([[1, 2, 3]])
-    trainer.step(batch[0][:2], batch[1][:2], learning_rate=0.05)
+    trainer.step(six_sequences[0][:2], six_sequences[1][:2], learning_rate=0.05)
     after = made.start([[1, 2, 3]])
     assert not np.allclose(before, after)
     assert np.allclose(after, whole.start([[1, 2, 3]]), atol=1e-6)

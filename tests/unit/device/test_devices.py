@@ -11,7 +11,7 @@ from harness.models.gpt2 import build
 from harness.plugins.loading import load
 from harness.training.trainer import Trainer, TrainerSettings
 
-TOY = str(Path(__file__).parent / "toy_device.py")
+TOY = str(Path(__file__).parents[1] / "toy_device.py")
 UPDATE = ("adamw", "squared_norm", "guard", "clip_scale")
 MIXES = {
     "one op away": {"every_op": "reference", "attention": TOY},

@@ -60,23 +60,23 @@ def test_every_parameter_begins_at_a_multiple_of_128_bytes_there_too(trainer):
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_they_are_those_of_the_masters_after_every_step(make_trainer, batch, optimizer):
+def test_they_are_those_of_the_masters_after_every_step(make_trainer, six_sequences, optimizer):
     trainer = make_trainer(backend="numpy", optimizer=OPTIMIZERS[optimizer], precision=BF16)
     assert_fresh(trainer)
     before = masters_and_low(trainer)[1].copy()
     for _ in range(2):
-        step(trainer, batch)
+        step(trainer, six_sequences)
         assert_fresh(trainer)
     assert not np.array_equal(masters_and_low(trainer)[1], before)
 
 
-def test_the_optimizer_that_writes_them_leaves_nothing_to_the_refresh(trainer, batch):
+def test_the_optimizer_that_writes_them_leaves_nothing_to_the_refresh(trainer, six_sequences):
     calls = counted(trainer.executor)
-    step(trainer, batch)
+    step(trainer, six_sequences)
     assert calls == [] and not trainer.parameters.is_stale(TRAINED)
 
 
-def test_after_another_optimizer_the_trained_weights_alone_are_cast(make_trainer, batch):
+def test_after_another_optimizer_the_trained_weights_alone_are_cast(make_trainer, six_sequences):
     trainer = make_trainer(
         backend="numpy",
         optimizer=OPTIMIZERS["sgd"],
@@ -86,7 +86,7 @@ def test_after_another_optimizer_the_trained_weights_alone_are_cast(make_trainer
     assert [s.views[0].version.tensor.name for s in trainer.plan.renewals] == [TRAINED, FROZEN]
     calls = counted(trainer.executor)
     for _ in range(2):
-        step(trainer, batch)
+        step(trainer, six_sequences)
     assert calls == [TRAINED, TRAINED]
     assert_fresh(trainer)
     trainer.restore(trainer.state(), updates=2)
@@ -106,14 +106,16 @@ def counted(executor):
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_validation_and_samples_see_the_weights_of_the_last_step(make_trainer, batch, optimizer):
+def test_validation_and_samples_see_the_weights_of_the_last_step(
+    make_trainer, six_sequences, optimizer
+):
     chosen = {"backend": "numpy", "optimizer": OPTIMIZERS[optimizer], "precision": BF16}
     trainer = make_trainer(**chosen)
     validator, decoder = trainer.another(2, 8), trainer.decoder(1, 6)
-    seen = [batch[0][:2], batch[1][:2]]
+    seen = [six_sequences[0][:2], six_sequences[1][:2]]
     start = trainer.mean_loss(validator, [seen]), decoder.start([[1, 2]]).copy()
     for _ in range(2):
-        step(trainer, batch)
+        step(trainer, six_sequences)
     fresh = make_trainer(**chosen)
     fresh.restore(trainer.state(), updates=2)
     loss = trainer.mean_loss(validator, [seen])

@@ -11,8 +11,8 @@ from harness.config import command_line
 from harness.errors import ConfigError, NumericsError
 from harness.run.run import Run
 
-LATE = str(Path(__file__).parent / "late_device.py")
-AT_ONCE = str(Path(__file__).parents[1] / "core" / "toy_device.py")
+LATE = str(Path(__file__).parents[1] / "late_device.py")
+AT_ONCE = str(Path(__file__).parents[1] / "toy_device.py")
 CLIPPED = {"optimizer": {"name": "adamw"}, "clip_norm": 0.5}
 LR = 0.02
 STEPS = 5

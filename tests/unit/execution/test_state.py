@@ -18,7 +18,7 @@ from harness.planning.memory_budget import host_bytes
 from harness.planning.planner import make_plan
 from harness.plugins.dispatch import Dispatch
 
-TOY = str(Path(__file__).parent / "toy_device.py")
+TOY = str(Path(__file__).parents[1] / "toy_device.py")
 B, X, H, D = 2, 6, 2, 3
 SHAPE = (B, X, H, D)
 MODEL = GPT2(layers=2, heads=2, channels=8, positions=8, vocab_size=40)

@@ -94,26 +94,26 @@ def test_a_begins_with_the_variance_two_over_inputs_and_b_with_zeros(make_traine
 
 
 @pytest.mark.parametrize("backend", ["reference", "numpy", "python"])
-def test_a_new_adapter_changes_nothing(make_trainer, batch, backend):
-    plain = make_trainer(6, backend).step(*batch, 0.0).loss
-    assert make_trainer(6, backend, adapter=Lora()).step(*batch, 0.0).loss == plain
+def test_a_new_adapter_changes_nothing(make_trainer, six_sequences, backend):
+    plain = make_trainer(6, backend).step(*six_sequences, 0.0).loss
+    assert make_trainer(6, backend, adapter=Lora()).step(*six_sequences, 0.0).loss == plain
 
 
 @pytest.mark.parametrize("backend", ["reference", "numpy", "python"])
-def test_training_moves_the_pairs_alone_and_lowers_the_loss(make_trainer, batch, backend):
+def test_training_moves_the_pairs_alone_and_lowers_the_loss(make_trainer, six_sequences, backend):
     trainer = make_trainer(6, backend, optimizer=ADAMW, adapter=EVERY)
     before, pairs = hashes(trainer), trainer.state()["model"]
-    losses = [trainer.step(*batch, LR).loss for _ in range(12)]
+    losses = [trainer.step(*six_sequences, LR).loss for _ in range(12)]
     after = trainer.state()["model"]
     assert hashes(trainer) == before and len(before) == 16
     assert losses[-1] < losses[0] - 0.05  # the frozen head is small: measured 0.11
     assert all((after[n] != pairs[n]).any() for n in after if n.startswith("lora"))
 
 
-def test_the_same_hashes_tell_when_a_base_weight_moves(make_trainer, batch):
+def test_the_same_hashes_tell_when_a_base_weight_moves(make_trainer, six_sequences):
     trainer = make_trainer(6)
     before = hashes(trainer)
-    trainer.step(*batch, LR)
+    trainer.step(*six_sequences, LR)
     assert hashes(trainer) != before
 
 
@@ -125,12 +125,12 @@ def test_frozen_weights_have_neither_gradient_nor_moments(make_trainer):
     assert set(trainer.plan.gradients) == set(Lora().shapes(trainer.settings.model))
 
 
-def test_pairs_do_not_decay_unless_everything_does(make_trainer, batch):
+def test_pairs_do_not_decay_unless_everything_does(make_trainer, six_sequences):
     def size(decay):
         optimizer = {"name": "sgd", "weight_decay": 0.5, "decay": decay}
         trainer = make_trainer(6, optimizer=optimizer, adapter=Lora())
         fill(trainer)
-        trainer.step(*batch, LR)
+        trainer.step(*six_sequences, LR)
         return sum(float((a**2).sum()) for n, a in trainer.state()["model"].items() if "lora" in n)
 
     assert size("matrices") == size("none") > size("all")
@@ -139,14 +139,14 @@ def test_pairs_do_not_decay_unless_everything_does(make_trainer, batch):
 @pytest.mark.parametrize("lora", [EVERY, WHOLE], ids=str)
 @pytest.mark.parametrize("backend", ["reference", "numpy", "python"])
 def test_an_adapted_model_is_the_model_with_its_deltas_in_the_weights(
-    make_trainer, batch, backend, lora
+    make_trainer, six_sequences, backend, lora
 ):
     adapted, plain = make_trainer(6, backend, adapter=lora), make_trainer(6, backend)
     with_deltas(plain, fill(adapted), lora)
     results = []
     for trainer in (adapted, plain):
         executor = trainer.another(6, 8, head="logits")
-        executor.write("tokens", batch[0])
+        executor.write("tokens", six_sequences[0])
         executor.forward()
         results.append(executor.read())
     logits, expected = results
@@ -157,14 +157,14 @@ def test_an_adapted_model_is_the_model_with_its_deltas_in_the_weights(
 @pytest.mark.parametrize("lora", [EVERY, WHOLE], ids=str)
 @pytest.mark.parametrize("backend", ["reference", "numpy", "python"])
 def test_a_pair_s_gradient_follows_from_that_of_the_weight_it_stands_for(
-    make_trainer, batch, backend, lora
+    make_trainer, six_sequences, backend, lora
 ):
     """By the chain rule: W' = W + s·b·a, so da = s·bᵀ·dW' and db = s·dW'·aᵀ."""
     adapted, plain = make_trainer(6, backend, adapter=lora), make_trainer(6, backend)
     arrays = fill(adapted)
     with_deltas(plain, arrays, lora)
     for trainer in (adapted, plain):
-        trainer.step(*batch, 0.0)
+        trainer.step(*six_sequences, 0.0)
     found, whole = (t.parameters.to_host("gradient") for t in (adapted, plain))
     model = plain.settings.model
     for target in lora.targets:
@@ -180,35 +180,35 @@ def test_a_pair_s_gradient_follows_from_that_of_the_weight_it_stands_for(
             assert error < 1e-5, name  # float32 between ops; measured 1e-6 at most
 
 
-def test_micro_batches_of_an_adapter_add_up(make_trainer, batch):
+def test_micro_batches_of_an_adapter_add_up(make_trainer, six_sequences):
     whole = make_trainer(6, "numpy", adapter=EVERY)
     parts = make_trainer(2, "numpy", adapter=EVERY, gradient_accumulation=3)
     for trainer in (whole, parts):
         fill(trainer)
-        trainer.step(*batch, LR)
+        trainer.step(*six_sequences, LR)
     one, many = whole.state()["model"], parts.state()["model"]
     assert max(np.abs(one[n] - many[n]).max() for n in one) < 1e-6
 
 
-def test_a_restored_adapter_goes_on_bit_for_bit(make_trainer, batch):
+def test_a_restored_adapter_goes_on_bit_for_bit(make_trainer, six_sequences):
     settings = {"optimizer": ADAMW, "adapter": EVERY}
     straight, first, second = (make_trainer(6, "numpy", **settings) for _ in range(3))
-    losses = [straight.step(*batch, LR).loss for _ in range(6)]
-    begun = [first.step(*batch, LR).loss for _ in range(3)]
+    losses = [straight.step(*six_sequences, LR).loss for _ in range(6)]
+    begun = [first.step(*six_sequences, LR).loss for _ in range(3)]
     second.restore(first.state(), updates=3)
-    assert losses == begun + [second.step(*batch, LR).loss for _ in range(3)]
+    assert losses == begun + [second.step(*six_sequences, LR).loss for _ in range(3)]
     one, other = straight.state()["model"], second.state()["model"]
     assert all(one[name].tobytes() == other[name].tobytes() for name in one)
 
 
-def test_the_bf16_step_of_an_adapter_is_near_that_of_float32(make_trainer, batch):
+def test_the_bf16_step_of_an_adapter_is_near_that_of_float32(make_trainer, six_sequences):
     from harness.contract.precision import Precision
 
     exact = make_trainer(6, "numpy", adapter=EVERY)
     rounded = make_trainer(6, "numpy", adapter=EVERY, precision=Precision("bf16"))
     for trainer in (exact, rounded):
         fill(trainer)
-    losses = [trainer.step(*batch, 0.0).loss for trainer in (exact, rounded)]
+    losses = [trainer.step(*six_sequences, 0.0).loss for trainer in (exact, rounded)]
     assert losses[0] != losses[1] and losses[1] == pytest.approx(losses[0], rel=2e-2)
 
 

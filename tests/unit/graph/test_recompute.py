@@ -16,7 +16,7 @@ from harness.plugins.loading import installed, load
 from harness.training.plan_table import totals
 from harness.training.trainer import TrainerSettings, TrainingPlan
 
-TOY = str(Path(__file__).parent / "toy_device.py")
+TOY = str(Path(__file__).parents[1] / "toy_device.py")
 EXPANDED = dict.fromkeys(("residual_layernorm", "matmul_gelu", "matmul_cross_entropy"), "expand")
 HEAD = {"matmul_cross_entropy": "expand"}
 EVERY_PART = Lora(rank=2, targets=("qkv", "attproj", "fc", "fcproj"))

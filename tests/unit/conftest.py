@@ -1,4 +1,4 @@
-"""What the tests of the core share: made-up modules and distributions, and a program's own runner."""
+"""What the rooms' tests share: made-up modules and distributions, a program's runner, a trainer."""
 
 import sys
 import textwrap
@@ -13,10 +13,17 @@ from harness.contract.signature import merge_leading
 from harness.device.hooks import HOST
 from harness.execution.executor import Executor
 from harness.execution.parameters import Parameters
+from harness.machine.peaks import Peaks, Rates
+from harness.machine.processor import Machine
 from harness.models.gpt2 import GPT2, build
 from harness.planning.planner import make_plan
 from harness.plugins.dispatch import Dispatch
 from harness.plugins.loading import all_ops
+from harness.training.optimizer import OptimizerSettings
+from harness.training.trainer import Trainer, TrainerSettings
+
+MODEL = GPT2(layers=1, heads=2, channels=16, positions=8, vocab_size=40)
+LR = 0.05
 
 
 @pytest.fixture
@@ -205,3 +212,48 @@ def evaluate():
         return values
 
     return evaluate
+
+
+@pytest.fixture
+def make_trainer():
+    """A trainer of a very small GPT-2 on the float64 formulas; `changes` are of its settings.
+
+    chosen: other backends for single ops.
+    """
+
+    def make(batch_size=2, backend="reference", optimizer=None, chosen=None, **changes) -> Trainer:
+        optimizer = OptimizerSettings(**(optimizer or {"name": "sgd", "weight_decay": 0.0}))
+        settings = TrainerSettings(
+            MODEL,
+            batch_size,
+            8,
+            {"every_op": backend, **(chosen or {})},
+            optimizer,
+            **{"clip_norm": None, **changes},
+        )
+        return Trainer(settings, all_ops())
+
+    return make
+
+
+@pytest.fixture
+def six_sequences():
+    """Six sequences of 8 tokens with their targets; some targets are left out."""
+    rng = np.random.default_rng(0)
+    x_BT = rng.integers(0, 40, (6, 8), dtype=np.int32)
+    y_BT = rng.integers(0, 40, (6, 8), dtype=np.int32)
+    y_BT[rng.random((6, 8)) < 0.2] = -1
+    return x_BT, y_BT
+
+
+@pytest.fixture
+def machine():
+    return Machine("a processor", 2, "Linux x86_64", "2.4.6", "openblas 0.3", "Haswell", "", 2)
+
+
+@pytest.fixture
+def peaks(machine):
+    """10 GB/s of copies, 100 GFLOP/s of matmul, 1 MiB of cache."""
+    one = Rates(8e9, 40e9, 50e9, 40e9)
+    every = Rates(10e9, 30e9, 100e9, 60e9)
+    return Peaks(machine, 1 << 20, one, every, "2026-01-01T00:00:00+00:00", 0.1)

@@ -1,5 +1,5 @@
 # ruff: noqa: F403 - the toy device, and what it cannot do.
-"""The toy device of tests/unit/core with two more hooks: reading later, and recording calls.
+"""The toy device with two more hooks: reading later, and recording calls.
 
 An embedding of the token 39 is not finite. `asked` tells in which order things were asked for.
 """
@@ -7,8 +7,8 @@ An embedding of the token 39 is not finite. `asked` tells in which order things 
 import numpy as np
 
 from harness import hookimpl
-from tests.unit.core import toy_device
-from tests.unit.core.toy_device import *
+from tests.unit import toy_device
+from tests.unit.toy_device import *
 
 capturable = True
 asked = []
