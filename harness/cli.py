@@ -21,7 +21,7 @@ import sys
 from collections.abc import Callable
 
 from harness import __version__
-from harness.errors import ConfigError, HarnessError
+from harness.errors import ConfigError, HarnessError, report
 
 VERIFY_KEYS = """\
 harness verify MODEL.bin STATE.bin [backend=NAME] [ops.NAME=BACKEND] [precision=fp32|bf16]
@@ -53,8 +53,6 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return run(arguments)
     except HarnessError as error:
-        from harness.train import report
-
         return report(error)
     except BrokenPipeError:
         # The reader of a pipe has seen enough.

@@ -21,6 +21,10 @@ Exit code 1 is an unforeseen error (a bug of ours, with its traceback); 75 asks 
 143 are SIGINT and SIGTERM.
 """
 
+import os
+import sys
+import traceback
+
 
 class HarnessError(Exception):
     """An error that a user can act on.
@@ -92,3 +96,21 @@ def shortened(value: object) -> str:
     """A value for a line of an error: what a file says can be of any length."""
     text = str(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def out_of_memory(error: MemoryError, smaller: str) -> ResourceError:
+    """Memory that ran out while a command ran. smaller: what would take less, as it is typed."""
+    return ResourceError(
+        "the memory is used up",
+        slug="out-of-memory",
+        found=error,
+        do=f"{smaller}; or free memory (other processes, ulimit)",
+    )
+
+
+def report(error: HarnessError) -> int:
+    """Print an error as people read it; HARNESS_TRACEBACK=1 adds where it was raised."""
+    if os.environ.get("HARNESS_TRACEBACK"):
+        traceback.print_exception(error)
+    print(error.render(), file=sys.stderr, flush=True)
+    return error.exit_code

@@ -12,11 +12,12 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from harness.errors import HarnessError, ResourceError
+from harness.errors import HarnessError, out_of_memory, report
 
 if TYPE_CHECKING:
     from harness.generation.settings import GenerateConfig
 
+SMALLER = "batch_size=1 or a smaller length"
 USAGE = """\
 Continue text with a GPT-2, each op on the backend that you choose.
 
@@ -38,7 +39,6 @@ def main(*, is_command: bool = False) -> int:
     from harness import __version__
     from harness.generation.settings import read_arguments
     from harness.machine.reexec import start_again_if_asked
-    from harness.train import report
 
     try:
         flags, config = read_arguments(sys.argv[1:])
@@ -55,7 +55,7 @@ def main(*, is_command: bool = False) -> int:
     except HarnessError as error:
         return report(error)
     except MemoryError as error:
-        return report(_out_of_memory(error))
+        return report(out_of_memory(error, SMALLER))
     except BrokenPipeError:
         # The reader of a pipe has seen enough; nothing is left to be said at the exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -114,15 +114,6 @@ def say(text: str) -> None:
     """A line about the text, on standard error."""
     with suppress(OSError, ValueError):
         print(text, file=sys.stderr, flush=True)
-
-
-def _out_of_memory(error: MemoryError) -> ResourceError:
-    return ResourceError(
-        "the memory is used up",
-        slug="out-of-memory",
-        found=error,
-        do="batch_size=1 or a smaller length; or free memory (other processes, ulimit)",
-    )
 
 
 if __name__ == "__main__":

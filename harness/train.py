@@ -4,7 +4,6 @@ Exit codes: 0 done; 2 config, 3 data, 4 checkpoint, 5 plugin, 6 numerics, 7 reso
 after SIGUSR2, SIGINT and SIGTERM, with a checkpoint.
 """
 
-import os
 import sys
 import tempfile
 import traceback
@@ -12,9 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from harness.errors import HarnessError, ResourceError
+from harness.errors import HarnessError, ResourceError, out_of_memory, report
 
 MULTIRUN_STOPS = (130, 143, 75)
+SMALLER = "batch_size, sequence_length or model smaller"
 
 
 def main(*, is_command: bool = False) -> int:
@@ -95,7 +95,7 @@ def run_one(config: Any) -> int:
     except HarnessError as error:
         return report(error)
     except MemoryError as error:
-        return report(_out_of_memory(error))
+        return report(out_of_memory(error, SMALLER))
     except KeyboardInterrupt:
         print("interrupted; the last checkpoint stands", file=sys.stderr)
         return 130
@@ -105,26 +105,9 @@ def run_one(config: Any) -> int:
         return 1
 
 
-def _out_of_memory(error: MemoryError) -> ResourceError:
-    return ResourceError(
-        "the memory is used up",
-        slug="out-of-memory",
-        found=error,
-        do="batch_size, sequence_length or model smaller; or free memory (other processes, ulimit)",
-    )
-
-
 def _say(text: str) -> None:
     with suppress(OSError, ValueError):  # whoever read our output may have gone; the runs go on
         print(text, flush=True)
-
-
-def report(error: HarnessError) -> int:
-    """Print an error as people read it; HARNESS_TRACEBACK=1 adds where it was raised."""
-    if os.environ.get("HARNESS_TRACEBACK"):
-        traceback.print_exception(error)
-    print(error.render(), file=sys.stderr, flush=True)
-    return error.exit_code
 
 
 if __name__ == "__main__":

@@ -64,8 +64,8 @@ def train(workplace, capfd) -> Callable[..., Outcome]:
     from omegaconf import OmegaConf
 
     from harness.config import command_line
-    from harness.errors import HarnessError
-    from harness.train import report, run_one
+    from harness.errors import HarnessError, report
+    from harness.train import run_one
 
     def run(*overrides: str, small: bool = True, runs_dir: str = "runs") -> Outcome:
         capfd.readouterr()
