@@ -24,6 +24,7 @@ def main(*, is_command: bool = False) -> int:
     """
     from harness import __version__
     from harness.config import command_line
+    from harness.config.application import MULTIRUN
     from harness.machine.reexec import start_again_if_asked
 
     try:
@@ -33,7 +34,7 @@ def main(*, is_command: bool = False) -> int:
             return 0
         runs = command_line.check([*flags, *overrides])
         start_again_if_asked([run.blas_kernel for run in runs], is_command=is_command)
-        if any(flag in command_line.MULTIRUN for flag in flags):
+        if any(flag in MULTIRUN for flag in flags):
             _check_writable(Path(runs[0].runs_dir))
     except HarnessError as error:
         return report(error)

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.config.application import Application
 from harness.config.bounds import WORDS, Bounds
 from harness.config.bounds import check as check_bounds
-from harness.config.command_line import Application, compose_for, split
+from harness.config.command_line import compose_for, split
 from harness.config.config import CupyConfig, ops_config, precision_config
 from harness.data.files import read_bytes
 from harness.decoding.sampling import Sampling

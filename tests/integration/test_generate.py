@@ -353,7 +353,7 @@ def test_a_closed_pipe_ends_it_quietly(workplace):
 
 
 def test_help_lists_every_key_with_its_meaning(asked):
-    from harness.config.command_line import known_keys
+    from harness.config.overrides import known_keys
     from harness.generation.settings import GENERATE
 
     found = asked("--help")

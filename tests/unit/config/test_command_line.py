@@ -3,6 +3,7 @@
 import pytest
 
 from harness.config import command_line
+from harness.config.overrides import known_keys
 from harness.errors import ConfigError
 
 
@@ -79,7 +80,7 @@ def test_a_misspelt_key_is_told_the_nearest(typed, nearest):
 
 
 def test_the_halves_of_every_op_are_keys():
-    keys = command_line.known_keys()
+    keys = known_keys()
     assert {"ops.every_op", "ops.layernorm", "ops.layernorm_backward", "ops.adamw"} < keys
     assert "precision_of.layernorm" in keys and "precision_of.layernorm_backward" not in keys
 
