@@ -1,7 +1,8 @@
 """The dataclasses that a run is made of. Hydra fills them from `conf/` and stops here.
 
 Every key that the command line may set is a field below; the keys of `ops` and `precision_of` are
-made from the contract: `every_op`, each op, each half.
+made from the contract: `every_op`, each op, each half. The values stand in `conf/`. A field has a
+default here only where a file of its group may leave the key out.
 """
 
 from dataclasses import asdict, dataclass, field, make_dataclass
@@ -19,13 +20,13 @@ from harness.training.schedule import Schedule
 from harness.training.training_plan import TrainerSettings
 
 
-@dataclass
+@dataclass(kw_only=True)
 class DataConfig:
     """source: stdlib, tinyshakespeare, text, tokens or counting. tokenizer: bytes, char, bpe or
     gpt2; a file that ends in .json; auto, for tokens.
     """
 
-    source: str = "stdlib"
+    source: str
     path: str | None = None
     tokenizer: str = "bytes"
     bpe_vocab_size: int = 2000
@@ -34,71 +35,71 @@ class DataConfig:
     cache_dir: str = ".cache"
 
 
-@dataclass
+@dataclass(kw_only=True)
 class ModelConfig:
     """vocab_size: the least; the tokenizer's is taken where it is larger. null: the tokenizer's.
 
     name: of the preset; runs are called by it.
     """
 
-    name: str = "tiny"
-    layers: int = 4
-    heads: int = 4
-    channels: int = 128
-    positions: int = 64
-    vocab_size: int | None = None
+    name: str
+    layers: int
+    heads: int
+    channels: int
+    positions: int
+    vocab_size: int | None
     init: str = "normal"
     attention: str = "attention"
     activation: str = "gelu"
 
 
-@dataclass
+@dataclass(kw_only=True)
 class AdapterConfig:
     """name: none trains the model itself; lora freezes it, and trains low-rank pairs beside it."""
 
-    name: str = "none"
+    name: str
     rank: int = 4
     alpha: float = 8.0
     targets: list[str] = field(default_factory=lambda: ["q", "v"])
 
 
-@dataclass
+@dataclass(kw_only=True)
 class OptimizerConfig:
-    name: str = "adamw"
-    lr: float = 1e-3
-    beta1: float = 0.9
-    beta2: float = 0.95
-    eps: float = 1e-8
-    weight_decay: float = 0.1
-    momentum: float = 0.0
-    decay: str = "matrices"
+    name: str
+    lr: float
+    beta1: float = OptimizerSettings.beta1
+    beta2: float = OptimizerSettings.beta2
+    eps: float = OptimizerSettings.eps
+    weight_decay: float
+    momentum: float = OptimizerSettings.momentum
+    decay: str = OptimizerSettings.decay
 
 
-@dataclass
+@dataclass(kw_only=True)
 class ScheduleConfig:
-    decay: str = "cosine"
-    warmup_steps: int = 0
-    final_fraction: float = 0.1
+    decay: str
+    warmup_steps: int
+    final_fraction: float = Schedule.final_fraction
 
 
-@dataclass
+@dataclass(kw_only=True)
 class SampleConfig:
     """every: steps between samples, and one at the end; 0 takes none."""
 
-    every: int = 0
-    prompt: str = "\n"
-    length: int = 200
-    temperature: float = 0.8
-    top_k: int | None = 40
+    every: int
+    prompt: str
+    length: int
+    temperature: float
+    top_k: int | None
 
 
-@dataclass
+@dataclass(kw_only=True)
 class CupyConfig:
     """Settings of the backend cupy, which its _options.py explains; null is the default."""
 
-    matmul: str | None = None
-    attention: str | None = None
-    algorithm: str | None = None
+    matmul: str | None
+    attention: str | None
+    algorithm: str | None
 
 
 @cache
@@ -117,48 +118,48 @@ def precision_config() -> type:
     return make_dataclass("PrecisionConfig", fields)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class RunConfig:
-    """Everything about a run. Reasons for the values stand in conf/."""
+    """Everything about a run. Its values, and the reasons for them, stand in conf/config.yaml."""
 
-    backend: str = "numpy"
-    model_from: str | None = None
-    optimizer_from: str | None = None
-    precision: str = "fp32"
-    rounding: str = "nearest"
-    transfer: str = "refuse"
-    threads: int | None = None
-    blas_kernel: str = "environment"
-    recompute: str = "none"
-    scratch_mib: int = 64
+    backend: str
+    model_from: str | None
+    optimizer_from: str | None
+    precision: str
+    rounding: str
+    transfer: str
+    threads: int | None
+    blas_kernel: str
+    recompute: str
+    scratch_mib: int
     wrappers: list[str] = field(default_factory=list)
-    seed: int = 0
-    steps: int = 1000
-    batch_size: int = 12
-    sequence_length: int | None = None
-    gradient_accumulation: int = 1
-    clip_norm: float | None = 1.0
-    loss_gradient: str = "mean"
-    on_nonfinite: str = "stop"
-    capture: str = "auto"
-    log_every: int = 1
-    validate_every: int = 0
-    validation_batches: int | None = 20
-    validate_at_start: bool = False
-    final_validation_batches: int | None = None
-    baselines: bool = True
-    checkpoint_every: int = 0
-    keep_checkpoints: int = 3
-    resume: str = "never"
-    runs_dir: str = "runs"
-    name: str = "run"
-    model: ModelConfig = field(default_factory=ModelConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    adapter: AdapterConfig = field(default_factory=AdapterConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    sample: SampleConfig = field(default_factory=SampleConfig)
-    cupy: CupyConfig = field(default_factory=CupyConfig)
+    seed: int
+    steps: int
+    batch_size: int
+    sequence_length: int | None
+    gradient_accumulation: int
+    clip_norm: float | None
+    loss_gradient: str
+    on_nonfinite: str
+    capture: str
+    log_every: int
+    validate_every: int
+    validation_batches: int | None
+    validate_at_start: bool
+    final_validation_batches: int | None
+    baselines: bool
+    checkpoint_every: int
+    keep_checkpoints: int
+    resume: str
+    runs_dir: str
+    name: str
+    model: ModelConfig
+    data: DataConfig
+    adapter: AdapterConfig
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
+    sample: SampleConfig
+    cupy: CupyConfig
     ops: Any = field(default_factory=lambda: ops_config()())
     precision_of: Any = field(default_factory=lambda: precision_config()())
 

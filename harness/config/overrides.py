@@ -1,7 +1,8 @@
 """Read the `key=value` ones of a command line as Hydra would, and refuse what it must not see."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from typing import Any
 
@@ -168,16 +169,16 @@ def _check_option(text: str, group: str) -> None:
 @cache
 def known_keys(application: Application = TRAIN) -> frozenset[str]:
     """Every key of the schema, with dots."""
-    from omegaconf import OmegaConf
+    return frozenset(_keys(application.schema))
 
-    def walk(section: Any, prefix: str) -> Iterable[str]:
-        for key in section:
-            name = f"{prefix}{key}"
-            yield name
-            if OmegaConf.is_dict(section) and OmegaConf.is_dict(section._get_node(key)):
-                yield from walk(section._get_node(key), f"{name}.")
 
-    return frozenset(walk(OmegaConf.structured(application.schema), ""))
+def _keys(schema: Any, prefix: str = "") -> Iterator[str]:
+    for setting in fields(schema):
+        yield f"{prefix}{setting.name}"
+        made = setting.default_factory
+        section = setting.type if made is MISSING else type(made())
+        if is_dataclass(section):
+            yield from _keys(section, f"{prefix}{setting.name}.")
 
 
 def first_lines(error: BaseException, count: int = 3) -> str:

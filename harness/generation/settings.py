@@ -22,35 +22,35 @@ MAX_PROMPT_FILE = 64 * 2**20  # bytes; a prompt is text that somebody wrote
 STRONGEST_PENALTY = 1000.0  # a logit of -1 becomes -1000, whose exp is 0: more changes nothing
 
 
-@dataclass
+@dataclass(kw_only=True)
 class GenerateConfig:
-    """Everything about a generation. Reasons for the values stand in conf/generate.yaml."""
+    """Everything about a generation. Its values stand in conf/generate.yaml, with the reasons."""
 
-    model_from: str = "auto"
-    adapter_from: str | None = None
-    prompt: str | None = None
-    prompts: list[str] = field(default_factory=list)
-    prompt_file: str | None = None
-    length: int = 128
-    temperature: float = 0.8
-    top_k: int | None = 40
-    top_p: float | None = None
-    repetition_penalty: float = 1.0
-    stop: str = "end_of_text"
-    seed: int = 0
-    samples: int = 1
-    batch_size: int = 8
-    tokenizer: str = "auto"
-    cache: bool = True
-    out: str | None = None
-    runs_dir: str = "runs"
-    backend: str = "numpy"
-    precision: str = "fp32"
-    transfer: str = "refuse"
-    threads: int | None = None
-    blas_kernel: str = "environment"
-    wrappers: list[str] = field(default_factory=list)
-    cupy: CupyConfig = field(default_factory=CupyConfig)
+    model_from: str
+    adapter_from: str | None
+    prompt: str | None
+    prompts: list[str]
+    prompt_file: str | None
+    length: int
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    repetition_penalty: float
+    stop: str
+    seed: int
+    samples: int
+    batch_size: int
+    tokenizer: str
+    cache: bool
+    out: str | None
+    runs_dir: str
+    backend: str
+    precision: str
+    transfer: str
+    threads: int | None
+    blas_kernel: str
+    wrappers: list[str]
+    cupy: CupyConfig
     ops: Any = field(default_factory=lambda: ops_config()())
     precision_of: Any = field(default_factory=lambda: precision_config()())
 
