@@ -110,7 +110,7 @@ def update(training: TrainingPlan) -> Iterator[Launch]:
 def report(training: TrainingPlan) -> Iterator[str]:
     rows: dict[str, list[Launch]] = defaultdict(list)
     calls: dict[str, int] = defaultdict(int)
-    for step in training.plan.forward + training.plan.backward:
+    for step in training.calls.forward + training.calls.backward:
         rows[step.hook] += launches(step)
         calls[step.hook] += 1
     rows["update"], calls["update"] = list(update(training)), 1

@@ -94,7 +94,7 @@ def waterfall_of(name: str, found: dict[str, Any], peaks: AnyPeaks) -> Waterfall
 
 def works_of(trainer: Trainer) -> dict[str, list[Work]]:
     """Half-op -> the bytes and FLOPs of each of its calls in one optimizer step."""
-    plan, settings = trainer.plan, trainer.settings
+    plan, settings = trainer.plan.calls, trainer.settings
     steps = [*plan.gather, *plan.refresh]
     for _ in range(settings.gradient_accumulation):
         steps += [*plan.forward, *plan.backward]
@@ -116,6 +116,6 @@ def works_of(trainer: Trainer) -> dict[str, list[Work]]:
     for hook, counts in sizes.items():
         # The update alone has weights in bfloat16, where there are some.
         policy = "bf16" if hook == update and trainer.parameters.has_low else "fp32"
-        half = trainer.ops[hook].forward
+        half = trainer.plan.ops[hook].forward
         works[hook] = [work_of(half, {"P": count}, policy) for count in counts]
     return works

@@ -118,7 +118,7 @@ def default_run(measured: Measured) -> Iterator[Line]:
         trainer = Trainer(trainer_settings(run, model_of(run, data.vocab_size)), all_ops())
         sequences = Sequences(data.train, trainer.settings.sequence_length, run.seed)
         x_BT, y_BT = sequences.take(0, run.batch_size)
-        with using_threads(run.threads, trainer.dispatch.backends):
+        with using_threads(run.threads, trainer.plan.dispatch.backends):
             begin = time.perf_counter()
             loss = trainer.step(x_BT, y_BT, learning_rate=run.optimizer.lr).loss
             measured.first_step_ms = round(1e3 * (time.perf_counter() - begin), 1)

@@ -1,6 +1,6 @@
 """Set the threads of every library that computes from one setting: the configuration's `threads`.
 
-    with using_threads(config.threads, trainer.dispatch.backends) as threads:
+    with using_threads(config.threads, trainer.plan.dispatch.backends) as threads:
         print(threads)                      # 2 of 2 cores
 
 The number is what was asked for. Where nothing was, it is the least that a variable of

@@ -73,7 +73,7 @@ class Run:
         self._validation = self._validation_sequences()
         self._validator = self._sampler = None
         self._validated_tokens = 0
-        backends = self.trainer.dispatch.backends
+        backends = self.trainer.plan.dispatch.backends
         with ExitStack() as until_the_end:
             threads = until_the_end.enter_context(using_threads(config.threads, backends))
             self._computed_with = computed_with(threads, backends, config.blas_kernel)
@@ -170,7 +170,7 @@ class Run:
             )
 
     def _record(self, finished: Finished, eta_s: float) -> StepRecord:
-        tokens_per_s = self.trainer.tokens_per_step / finished.elapsed_s
+        tokens_per_s = self.trainer.plan.tokens_per_step / finished.elapsed_s
         flops_per_s = tokens_per_s * self.model.flops_per_token(self.T)
         peak = self._peak_flops_per_s
         return StepRecord(
@@ -209,8 +209,8 @@ class Run:
     # -- what is said -------------------------------------------------------------------------
 
     def _describe(self) -> None:
-        model, plan, say = self.model, self.trainer.plan, self.reporter.line
-        backends = ", ".join(b.name for b in self.trainer.dispatch.backends)
+        model, plan, say = self.model, self.trainer.plan.calls, self.reporter.line
+        backends = ", ".join(b.name for b in self.trainer.plan.dispatch.backends)
         expanded = ", ".join(plan.expanded) or "none"
         memory = sum(plan.arena_bytes.values()) + self.trainer.parameters.nbytes
         say(f"data      {self.data.description}")
@@ -232,7 +232,7 @@ class Run:
         say(f"backends  {backends}; fused ops expanded: {expanded}")
         for line in self._computed_with.lines():
             say(line)
-        if self.trainer.home.device != "host":
+        if self.trainer.plan.home.device != "host":
             say(f"capture   {self.trainer.device_step.capture}")
         for step in plan.copies:
             say(f"copy      {step.views[0].version} -> {step.views[1].version.device}")
@@ -331,8 +331,8 @@ class Run:
             "data": {"description": self.data.description, "sha256": self.data.sha256},
             "tokenizer": self.data.tokenizer.to_dict(),
             "parameters": self.model.parameters,
-            "ops": trainer.dispatch.table(trainer.hooks),
-            "expanded": trainer.plan.expanded,
+            "ops": trainer.plan.dispatch.table(trainer.plan.hooks),
+            "expanded": trainer.plan.calls.expanded,
             "computed_with": self._computed_with.record(),
         }
         run_folder.write_json_atomically(folder / "resolved.json", record)
@@ -388,7 +388,7 @@ def _indented(text: str) -> str:
 
 def _peak_flops_per_s(trainer: Trainer) -> float | None:
     """The matmul peak measured on this machine, or None: `harness bench peaks` measures it."""
-    if trainer.home.device != "host":
+    if trainer.plan.home.device != "host":
         return None
     from harness.machine.peaks import cached_peaks
 

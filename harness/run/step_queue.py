@@ -40,7 +40,7 @@ class Stepping:
         self._trainer, self._sequences, self._schedule = trainer, sequences, schedule
         settings = trainer.settings
         self._count = settings.batch_size * settings.gradient_accumulation
-        self._clock = CompileClock(trainer.dispatch.backends)
+        self._clock = CompileClock(trainer.plan.dispatch.backends)
         self._in_flight: deque[tuple[int, float, dict[str, float]]] = deque()
         self._since = self._compiled_since = 0.0
 

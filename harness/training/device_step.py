@@ -8,7 +8,6 @@ device, and the optimizer's ops then change nothing. After a few steps the calls
 device can do that, and replayed from then on.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,8 @@ import numpy as np
 from harness.device.hooks import Device
 from harness.execution.executor import Bound, Executor
 from harness.planning.plan import Plan
-from harness.plugins.loading import Backend
 from harness.training.optimizer import Optimizer
+from harness.training.training_plan import TrainingPlan
 
 EAGER_STEPS = 3
 """Before the capture: libraries choose their kernels and take their memory in the first ones."""
@@ -85,22 +84,21 @@ class DeviceStep:
             self._segments[-1]()
 
 
-def why_not_captured(
-    plan: Plan, backends: Sequence[Backend], home: Any, wrappers: Sequence[Any]
-) -> str | None:
-    """What keeps a step from being captured, in words; None where nothing does.
-
-    backends: of every call of a step.
-    """
-    copies = len(plan.copies) + int(_loss_is_elsewhere(plan))
+def why_not_captured(plan: TrainingPlan, home: Any) -> str | None:
+    """What keeps a step from being captured, in words; None where nothing does."""
+    if plan.settings.capture == "off":
+        return "capture=off"
+    copies = len(plan.calls.copies) + int(_loss_is_elsewhere(plan.calls))
     if copies:
         return f"{copies} {'copy' if copies == 1 else 'copies'} between devices"
     if not hasattr(home, "capture"):
         return f"the device {home.name} has no graphs"
+    choices = [*(step.choice for step in plan.calls.steps), *plan.optimizer_choices]
+    backends = [choice.backend for choice in choices if choice is not None]
     unstated = sorted({backend.name for backend in backends if not backend.capturable})
     if unstated:
         return f"{', '.join(unstated)} does not state that it is capturable"
-    if wrappers:
+    if plan.wrappers:
         return "a wrapper is to see every call"
     if home.capture(()) is None:
         return f"the device {home.name} refuses, as it is set"

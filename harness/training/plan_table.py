@@ -22,7 +22,7 @@ MIB = 2**20
 
 def lines(training: TrainingPlan) -> Iterator[str]:
     """The plan of a training step as text: calls, casts and copies, fusions, memory, totals."""
-    plan = training.plan
+    plan = training.calls
     yield (
         f"{'':4} {'call':<34} {'backend':<12} {'device':<6} {'dtype':<9} {'MFLOP':>10} {'MB':>9}  "
         "shapes"
@@ -48,7 +48,7 @@ def lines(training: TrainingPlan) -> Iterator[str]:
 
 def totals(training: TrainingPlan) -> Iterator[str]:
     """What the plan comes to."""
-    plan, layout, arenas = training.plan, training.layout, training.arena_bytes
+    plan, layout, arenas = training.calls, training.layout, training.arena_bytes
     flops = sum(step.flops for step in plan.forward + plan.backward)
     moved = sum(step.moved_bytes for step in plan.forward + plan.backward)
     micro = training.settings.gradient_accumulation
@@ -93,8 +93,8 @@ def totals(training: TrainingPlan) -> Iterator[str]:
 def _renewed(training: TrainingPlan) -> tuple[list[Step], list[Step]]:
     """What renews the other copies of the weights: at the start only, and in each step."""
     kept = {TRAINED} if training.optimizer_choices[0].hook != MASTER else set()
-    at_start = [step for step in training.plan.renewals if part_of(step) not in kept]
-    return at_start, [step for step in training.plan.refresh if step not in at_start]
+    at_start = [step for step in training.calls.renewals if part_of(step) not in kept]
+    return at_start, [step for step in training.calls.refresh if step not in at_start]
 
 
 def _devices(training: TrainingPlan) -> Iterator[str]:
@@ -127,7 +127,7 @@ def _update_line(training: TrainingPlan) -> str:
 
 def _recomputed(training: TrainingPlan) -> Iterator[str]:
     """What recomputation saves, and what it costs."""
-    settings, plan = training.settings, training.plan
+    settings, plan = training.settings, training.calls
     if settings.recompute == "none":
         return
     kept = training.plan_for(settings.batch_size, settings.sequence_length, recompute="none")

@@ -18,18 +18,23 @@ import numpy as np
 from harness.contract import OpTable
 from harness.decoding.decoder import Decoder, NextToken, Recomputer
 from harness.device.hooks import HOST
-from harness.device.readback import reading, reads_late
+from harness.device.readback import reads_late
 from harness.errors import ConfigError, NumericsError
 from harness.execution.executor import Executor
-from harness.execution.parameters import LOW, Parameters
+from harness.execution.parameters import Parameters
 from harness.models.model_file import ModelFile
-from harness.planning.memory_budget import MemoryNeed, host_bytes, low_bytes
+from harness.planning.memory_budget import host_bytes, low_bytes
 from harness.plugins.op_errors import naming_the_op
 from harness.training.device_step import DeviceStep, why_not_captured
-from harness.training.memory_checks import check_devices, check_forward
+from harness.training.memory_checks import (
+    check_devices,
+    check_forward,
+    check_state_fits,
+    need_of_step,
+)
+from harness.training.micro_batches import MicroBatches
 from harness.training.optimizer import Optimizer
 from harness.training.training_plan import TrainerSettings, TrainingPlan
-from harness.ways_out import check_state_fits, ways_out
 
 
 @dataclass(frozen=True)
@@ -54,10 +59,12 @@ class _Begun:
     norm: Callable[[], float] | None
 
 
-class Trainer(TrainingPlan):
+class Trainer:
     """A model with its plan, buffers and optimizer.
 
     source: a stored model that training begins with.
+    Holds `plan`, what a step was planned to be; `memory`, what the run needs of the host; `executor`,
+    the calls of a step bound to their buffers; `optimizer` and `device_step`.
     Raises the errors of plan and plugins, and ResourceError where the memory will not do.
     """
 
@@ -65,73 +72,47 @@ class Trainer(TrainingPlan):
         self, settings: TrainerSettings, ops: OpTable, source: ModelFile | None = None
     ) -> None:
         check_state_fits(settings)
-        super().__init__(settings, ops)
-        self.memory = MemoryNeed(self._ways_out)
-        self._add_needs()
-        check_devices(self)
-        device = HOST if self.home.device == "host" else self.home.open_device()
-        self.parameters = Parameters(self.plan.program, device)
+        self.settings = settings
+        self.plan = plan = TrainingPlan(settings, ops)
+        self.memory = need_of_step(plan)
+        check_devices(plan)
+        device = HOST if plan.home.device == "host" else plan.home.open_device()
+        self.parameters = Parameters(plan.calls.program, device)
         self.parameters.initialise(settings.seed, source)
         with self._naming_the_op():
-            self.executor = Executor(self.plan, self.parameters, self.wrappers)
+            self.executor = Executor(plan.calls, self.parameters, plan.wrappers)
             self.optimizer = Optimizer(
                 settings.optimizer,
                 self.parameters,
-                self.dispatch,
-                self.wrappers,
+                plan.dispatch,
+                plan.wrappers,
                 settings.clip_norm,
             )
             self.device_step = DeviceStep(
                 self.executor,
                 self.optimizer,
                 settings.gradient_accumulation,
-                self._why_not_captured(),
+                why_not_captured(plan, device),
             )
         self.given_updates = 0  # that the moments had seen before this run
-        self._position_B = np.zeros(settings.batch_size, np.int32)
-        self.executor.write("position", self._position_B)
-        rows = settings.batch_size * settings.sequence_length
-        self._seed_N = np.zeros(rows, np.float32)
+        B, T = settings.batch_size, settings.sequence_length
+        self.micro_batches = MicroBatches(self.executor, settings.gradient_accumulation, B, T)
+        self._seed_N = np.zeros(B * T, np.float32)
         self._begun: deque[_Begun] = deque()
-        # What a step reads back: it takes no memory of its own.
-        self._loss_N = self.executor.read()
-        self._wide_N = np.zeros(self._loss_N.shape, np.float64)
-        self._counted_BT = np.zeros((settings.batch_size, settings.sequence_length), bool)
-
-    def _why_not_captured(self) -> str | None:
-        if self.settings.capture == "off":
-            return "capture=off"
-        choices = [step.choice for step in self.plan.steps] + list(self.optimizer_choices)
-        backends = [choice.backend for choice in choices if choice is not None]
-        return why_not_captured(self.plan, backends, self.parameters.device, self.wrappers)
 
     def _naming_the_op(self) -> AbstractContextManager[None]:
-        return naming_the_op(self.dispatch.backends, self.wrappers)
-
-    def _add_needs(self) -> None:
-        """What the step takes of the host; a device that is not the host has its own limits."""
-        arenas = self.arena_bytes
-        saved = sum(n for name, n in arenas.items() if name not in ("gradient", LOW))
-        if self.home.device == "host":
-            what = f"parameters and their {', '.join(n for n in arenas if n != 'parameter')}"
-            self.memory.add(what, sum(arenas.values()))
-        self.memory.add("a copy of the state while a checkpoint is written", saved)
-        self.memory.add("activations", host_bytes(self.plan))
-        self.memory.check(self.plan)
-
-    def _ways_out(self, needed: int, available: int) -> list[str]:
-        return ways_out(self.settings, needed, available, host_bytes(self.plan))
+        return naming_the_op(self.plan.dispatch.backends, self.plan.wrappers)
 
     def another(self, B: int, T: int, head: str = "loss") -> Executor:
         """A forward of the same parameters at another batch or length: validation, samples."""
-        plan = self.plan_for(B, T, head, train=False)
+        plan = self.plan.plan_for(B, T, head, train=False)
         need = host_bytes(plan) + low_bytes(plan, self.parameters)
         what = f"activations of a forward of {B} x {T} tokens"
         self.memory.add(what, need)
         self.memory.check(plan)
-        check_forward(self, plan, what)
+        check_forward(self.plan, plan, what)
         with self._naming_the_op():
-            executor = Executor(plan, self.parameters, self.wrappers)
+            executor = Executor(plan, self.parameters, self.plan.wrappers)
         executor.write("position", np.zeros(B, np.int32))
         return executor
 
@@ -144,12 +125,12 @@ class Trainer(TrainingPlan):
         return (Decoder if cache else Recomputer)(
             settings.model,
             self.parameters,
-            self.dispatch,
+            self.plan.dispatch,
             B=B,
             capacity=capacity,
             precision=settings.precision,
             adapter=settings.adapter,
-            wrappers=self.wrappers,
+            wrappers=self.plan.wrappers,
             transfer=settings.transfer,
             memory=self.memory,
         )
@@ -182,18 +163,17 @@ class Trainer(TrainingPlan):
             self._begun.append(self._begin(x_BT, y_BT, learning_rate))
 
     def _begin(self, x_BT: np.ndarray, y_BT: np.ndarray, learning_rate: float) -> _Begun:
-        counted = self._count(y_BT)
+        counted = self.micro_batches.targets(y_BT)
         weight = 1.0 if self.settings.loss_gradient == "sum" else 1.0 / max(1, counted)
         self._seed_N.fill(weight)
         self.executor.seed(self._seed_N)
         self.optimizer.begin(learning_rate)
         self.device_step.begin()
-        device, loss_N = self.executor.result()
         losses = []
-        for micro in range(self.settings.gradient_accumulation):
-            self._write_micro_batch(micro, x_BT, y_BT)
+        for micro in range(self.micro_batches.count):
+            self.micro_batches.write(micro, x_BT, y_BT)
             self.device_step.micro_batch(micro)
-            losses.append(reading(device, loss_N, self._loss_N, self._summed))
+            losses.append(self.micro_batches.loss())
         self.device_step.update()
         return _Begun(x_BT, y_BT, counted, losses, self.optimizer.norm())
 
@@ -222,33 +202,8 @@ class Trainer(TrainingPlan):
         # Their refresh may have rounded the weights anew, though these are the same.
         self.executor.refresh()
 
-    def _count(self, y_BT: np.ndarray) -> int:
-        """The targets of a step."""
-        counted = 0
-        for micro in range(self.settings.gradient_accumulation):
-            np.greater_equal(y_BT[self._rows(micro)], 0, out=self._counted_BT)
-            counted += int(np.count_nonzero(self._counted_BT))
-        return counted
-
-    def _summed(self, loss_N: np.ndarray) -> float:
-        """The sum of the losses of all rows, in double."""
-        np.copyto(self._wide_N, loss_N)
-        return float(self._wide_N.sum())
-
-    def _rows(self, micro: int) -> slice:
-        B = self.settings.batch_size
-        return slice(micro * B, (micro + 1) * B)
-
-    def _write_micro_batch(self, micro: int, x_BT: np.ndarray, y_BT: np.ndarray) -> None:
-        rows = self._rows(micro)
-        self.executor.write("tokens", x_BT[rows])
-        self.executor.write("targets", y_BT[rows])
-
     def _nonfinite(self, loss: float, norm: float | None, begun: _Begun) -> NumericsError:
-        culprit = None
-        for micro in range(self.settings.gradient_accumulation):
-            self._write_micro_batch(micro, begun.tokens, begun.targets)
-            culprit = culprit or self.executor.first_nonfinite()
+        culprit = self.micro_batches.first_nonfinite(begun.tokens, begun.targets)
         step = self.optimizer.t + 1 - self.given_updates
         return NumericsError(
             f"step {step} is not finite: loss {loss}, gradient norm {norm}",

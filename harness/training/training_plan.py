@@ -58,6 +58,8 @@ class TrainerSettings:
 class TrainingPlan:
     """What a step of training will be, before any memory is taken: `harness plan` prints it.
 
+    calls: the plan of a micro-batch, forward and backward. optimizer_choices: the ops of the update,
+    the update itself first, each with its backend. home: the backend where the parameters are.
     Raises the errors of plan and plugins.
     """
 
@@ -72,9 +74,9 @@ class TrainingPlan:
         )
         self.home = self.optimizer_choices[0].backend
         _check_one_device(self.optimizer_choices)
-        self.plan = self.plan_for(settings.batch_size, settings.sequence_length)
-        self.layout = make_layout(self.plan.program)
-        update = update_choice(settings.optimizer, self.dispatch, bool(self.plan.renewals))
+        self.calls = self.plan_for(settings.batch_size, settings.sequence_length)
+        self.layout = make_layout(self.calls.program)
+        update = update_choice(settings.optimizer, self.dispatch, bool(self.calls.renewals))
         self.optimizer_choices = (update, *self.optimizer_choices[1:])
 
     @property
@@ -87,15 +89,15 @@ class TrainingPlan:
         """The flat arenas at home: parameters (in bfloat16 too, where ops read these), gradients,
         moments.
         """
-        low = [LOW] if self.plan.renewals else []
+        low = [LOW] if self.calls.renewals else []
         names = ["parameter", *low, "gradient", *self.settings.optimizer.moments]
         return {name: arena_bytes(self.layout, name) for name in names}
 
     @property
     def peak_bytes(self) -> dict[str, int]:
         """What a step holds at home, by what it is for."""
-        home, arenas = self.plan.home, self.arena_bytes
-        use = self.plan.arenas.get(home, ArenaUse(0, 0, 0))
+        home, arenas = self.calls.home, self.arena_bytes
+        use = self.calls.arenas.get(home, ArenaUse(0, 0, 0))
         moments = sum(arenas[name] for name in self.settings.optimizer.moments)
         low = {"weights in bfloat16": arenas[LOW]} if LOW in arenas else {}
         return {
@@ -105,14 +107,14 @@ class TrainingPlan:
             "moments": moments,
             "activations": use.nbytes - use.scratch,
             "scratch": use.scratch,
-            "inputs and copies": lasting_bytes(self.plan, home),
+            "inputs and copies": lasting_bytes(self.calls, home),
         }
 
     @property
     def hooks(self) -> tuple[str, ...]:
         """Every half-op that a step runs."""
         chosen = (choice.hook for choice in self.optimizer_choices)
-        return tuple(dict.fromkeys((*self.plan.hooks, *chosen)))
+        return tuple(dict.fromkeys((*self.calls.hooks, *chosen)))
 
     def plan_for(
         self,

@@ -54,7 +54,7 @@ class Check:
     def rows(self) -> Iterator[Row]:
         """The state's rows, then one for each step."""
         trainer = Trainer(self.settings, all_ops(), self.source)
-        backends = trainer.dispatch.backends
+        backends = trainer.plan.dispatch.backends
         self.backends = [backend.name for backend in backends]
         with using_threads(self.threads.count, backends):
             yield from check_state(trainer, self.state, self.bounds)

@@ -14,11 +14,11 @@ from harness.verify.difference import Difference, Row
 
 def check_state(trainer: Trainer, state: LlmcDebugState, bounds: Bounds) -> Iterator[Row]:
     """A row for the logits, one for the loss, one for each kind of gradient over all layers."""
-    with naming_the_op(trainer.dispatch.backends, trainer.wrappers):
+    with naming_the_op(trainer.plan.dispatch.backends, trainer.plan.wrappers):
         logits_BTV = _logits(trainer, state)
     yield _logits_row(logits_BTV, state, bounds)
     del logits_BTV
-    with naming_the_op(trainer.dispatch.backends, trainer.wrappers):
+    with naming_the_op(trainer.plan.dispatch.backends, trainer.plan.wrappers):
         loss = _loss_and_gradients(trainer, state)
     yield loss_row("loss", loss, state.loss, state.loss, bounds.loss, "state")
     for kind in KINDS:

@@ -165,7 +165,7 @@ def _trainer(case, choices):
         clip_norm=None,
     )
     trainer = Trainer(settings, all_ops())
-    assert set(trainer.plan.expanded) == (set(EXPANDED) & set(choices))
+    assert set(trainer.plan.calls.expanded) == (set(EXPANDED) & set(choices))
     trainer.parameters.from_host(_unstacked(case.weights, model))
     trainer.executor.refresh()
     return trainer

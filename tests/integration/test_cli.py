@@ -107,8 +107,8 @@ def test_the_plans_memory_is_what_the_trainer_takes(harness):
     run = command_line.compose(TEXT)
     settings = trainer_settings(run, model_of(run, load_data(run).vocab_size))
     trainer = Trainer(settings, all_ops())
-    assert sum(trainer.arena_bytes.values()) == trainer.parameters.nbytes
-    assert tuple(trainer.arena_bytes) == trainer.parameters.arenas
+    assert sum(trainer.plan.arena_bytes.values()) == trainer.parameters.nbytes
+    assert tuple(trainer.plan.arena_bytes) == trainer.parameters.arenas
 
 
 def test_installed_backends_are_listed(harness):

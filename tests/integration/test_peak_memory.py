@@ -42,7 +42,7 @@ before, highest_before = status("VmRSS:"), status("VmHWM:")
 trainer = train(GPT2(12, 12, 768, 1024, 50_257))
 after = status("VmHWM:")
 assert after > highest_before, "the peak is of the preparation"
-print(json.dumps({"measured": after - before, "planned": trainer.peak_bytes}))
+print(json.dumps({"measured": after - before, "planned": trainer.plan.peak_bytes}))
 """
 NEEDED = 3 << 30
 

@@ -69,7 +69,7 @@ def timed_step(overrides: tuple[str, ...], found: Mapping[str, Result]) -> Resul
     peaks = peaks_in(found)
     settings = settings_of([*overrides, f"wrappers=[{CLOCKED}]"])
     trainer = Trainer(settings, all_ops())
-    home, clocked = trainer.home, trainer.wrappers[-1]
+    home, clocked = trainer.plan.home, trainer.plan.wrappers[-1]
     if DeviceClock.of(home, lambda: None) is None:
         raise NotHere("the backend has no clock of its device")
     x_BT, y_BT = batches(settings, 1)[0]

@@ -121,7 +121,7 @@ def train(overrides: Sequence[str], steps: int = STEPS) -> Trained:
         seconds=seconds[SETTLED:] or seconds,
         taken_bytes=_taken(before, free_after),
         grown_bytes=_grown(free_after),
-        planned=dict(trainer.peak_bytes),
+        planned=dict(trainer.plan.peak_bytes),
         off=trainer.device_step.off,
     )
     del trainer

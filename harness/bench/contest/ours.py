@@ -40,22 +40,22 @@ class Ours:
         self.learning_rate = spec["learning_rate"]
         self.batches = np.fromfile(spec["batches"], np.int32).reshape(spec["shape"])
         self.trainer: Trainer | None = Trainer(self.settings, all_ops())
-        use_threads(self.config.threads, self.trainer.dispatch.backends)
+        use_threads(self.config.threads, self.trainer.plan.dispatch.backends)
         self._stream = itertools.cycle(self.batches)
         precision = self.settings.precision
         self.bf16 = "bf16" in (precision.policy, *precision.of_op.values())
         self.what = self._described(self.trainer)
 
     def _described(self, trainer: Trainer) -> str:
-        chosen = ", ".join(backend.name for backend in trainer.dispatch.backends)
-        expanded = ", ".join(trainer.plan.expanded) or "none"
+        chosen = ", ".join(backend.name for backend in trainer.plan.dispatch.backends)
+        expanded = ", ".join(trainer.plan.calls.expanded) or "none"
         parts = [f"{chosen}; fused ops expanded: {expanded}"]
         if self.settings.recompute != "none":
             parts.append(f"recompute {self.settings.recompute}")
-        if trainer.home.device != "host":
+        if trainer.plan.home.device != "host":
             off = trainer.device_step.off
             parts.append("captured" if off is None else f"not captured: {off}")
-        for backend in trainer.dispatch.backends:
+        for backend in trainer.plan.dispatch.backends:
             describe = backend.functions.get("describe_libraries")
             if describe is not None:
                 parts.append(f"{backend.name}: {describe()}")
@@ -87,9 +87,9 @@ class Ours:
 
     def device_bytes(self) -> int | None:
         """What the plan takes of a device that is not the host: its peak, as nothing else is taken."""
-        if self.trainer is None or self.trainer.home.device == "host":
+        if self.trainer is None or self.trainer.plan.home.device == "host":
             return None
-        return sum(self.trainer.peak_bytes.values())
+        return sum(self.trainer.plan.peak_bytes.values())
 
     def waterfall(self, steps: int) -> dict[str, Any]:
         """One step, the median one of so many, half-op by half-op; the plain trainer is let go.
@@ -99,11 +99,11 @@ class Ours:
         self.trainer, self._stream = None, itertools.cycle(self.batches)
         settings = replace(self.settings, wrappers=(*self.settings.wrappers, str(OP_TIMES)))
         trainer = Trainer(settings, all_ops())
-        use_threads(self.config.threads, trainer.dispatch.backends)
-        times = trainer.wrappers[-1]
-        if trainer.home.device != "host":
+        use_threads(self.config.threads, trainer.plan.dispatch.backends)
+        times = trainer.plan.wrappers[-1]
+        if trainer.plan.home.device != "host":
             times.synchronize = trainer.parameters.device.synchronize
-            times.device_seconds = trainer.home.functions.get("device_seconds")
+            times.device_seconds = trainer.plan.home.functions.get("device_seconds")
         step_s, spent = [], []
         for x_BT, y_BT in itertools.islice(self._stream, 1 + steps):
             times.spent.clear()
@@ -118,7 +118,7 @@ class Ours:
         ops = [
             {
                 "hook": hook,
-                "backend": trainer.dispatch.choose(hook).backend.name,
+                "backend": trainer.plan.dispatch.choose(hook).backend.name,
                 "calls": total.calls,
                 "seconds": total.seconds,
                 "works": [(work.moved_bytes, work.flops) for work in works.get(hook, ())],

@@ -225,7 +225,7 @@ def test_the_waterfall_has_every_call_of_a_step_and_adds_up(micro, peaks, tmp_pa
         }
     )
     trainer = ours.trainer
-    expected, works = set(trainer.hooks), works_of(trainer)
+    expected, works = set(trainer.plan.hooks), works_of(trainer)
     waterfall = waterfall_of("numpy", json.loads(json.dumps(ours.waterfall(steps=3))), peaks)
     assert {op.hook for op in waterfall.ops} == expected
     assert {op.hook: op.calls for op in waterfall.ops} == {h: len(w) for h, w in works.items()}

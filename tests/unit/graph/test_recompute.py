@@ -225,7 +225,7 @@ def test_the_plan_says_what_is_saved_and_what_it_costs(ops, micro):
     for policy in recompute.POLICIES:
         settings = TrainerSettings(micro, 64, 8, {"every_op": "numpy"} | HEAD, recompute=policy)
         training = TrainingPlan(settings, ops)
-        plans[policy] = training.plan
+        plans[policy] = training.calls
         lines[policy] = [line for line in totals(training) if line.startswith("recompute")]
     assert lines["none"] == []
     flops = sum(step.flops for step in plans["none"].forward + plans["none"].backward)

@@ -119,10 +119,10 @@ def test_the_same_hashes_tell_when_a_base_weight_moves(make_trainer, six_sequenc
 
 def test_frozen_weights_have_neither_gradient_nor_moments(make_trainer):
     trainer = make_trainer(optimizer=ADAMW, adapter=Lora())
-    trained = trainer.arena_bytes
+    trained = trainer.plan.arena_bytes
     assert trained["gradient"] == trained["m"] == trained["v"] == 4 * 4 * 64  # pairs of 4 x 16
     assert set(trainer.parameters.to_host("m")) == set(Lora().shapes(trainer.settings.model))
-    assert set(trainer.plan.gradients) == set(Lora().shapes(trainer.settings.model))
+    assert set(trainer.plan.calls.gradients) == set(Lora().shapes(trainer.settings.model))
 
 
 def test_pairs_do_not_decay_unless_everything_does(make_trainer, six_sequences):

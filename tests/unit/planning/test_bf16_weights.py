@@ -36,26 +36,28 @@ def assert_fresh(trainer):
 
 
 def test_one_call_makes_them_all_and_it_is_listed(trainer):
-    (cast,) = trainer.plan.renewals
-    assert trainer.plan.refresh == [cast] and cast.call.dims == {"P": trainer.layout.total}
-    assert cast.moved_bytes == 6 * trainer.layout.total
-    assert trainer.optimizer_choices[0].hook == MASTER
+    (cast,) = trainer.plan.calls.renewals
+    assert trainer.plan.calls.refresh == [cast] and cast.call.dims == {
+        "P": trainer.plan.layout.total
+    }
+    assert cast.moved_bytes == 6 * trainer.plan.layout.total
+    assert trainer.plan.optimizer_choices[0].hook == MASTER
 
 
 def test_the_arena_is_counted_once(trainer, make_trainer):
-    assert sum(trainer.arena_bytes.values()) == trainer.parameters.nbytes
-    assert tuple(trainer.arena_bytes) == trainer.parameters.arenas
-    assert trainer.arena_bytes["low"] == 2 * trainer.layout.total
-    assert trainer.peak_bytes["weights in bfloat16"] == 2 * trainer.layout.total
+    assert sum(trainer.plan.arena_bytes.values()) == trainer.parameters.nbytes
+    assert tuple(trainer.plan.arena_bytes) == trainer.parameters.arenas
+    assert trainer.plan.arena_bytes["low"] == 2 * trainer.plan.layout.total
+    assert trainer.plan.peak_bytes["weights in bfloat16"] == 2 * trainer.plan.layout.total
     needed = trainer.memory.nbytes
     validator = trainer.another(2, 8)
     assert trainer.memory.nbytes - needed == host_bytes(validator.plan)
     plain = make_trainer(backend="numpy", optimizer=OPTIMIZERS["adamw"])
-    assert "low" not in plain.arena_bytes and plain.plan.casts == []
+    assert "low" not in plain.plan.arena_bytes and plain.plan.calls.casts == []
 
 
 def test_every_parameter_begins_at_a_multiple_of_128_bytes_there_too(trainer):
-    for name in trainer.layout.offsets:
+    for name in trainer.plan.layout.offsets:
         assert trainer.parameters.view("low", name).ctypes.data % 128 == 0, name
 
 
@@ -83,7 +85,10 @@ def test_after_another_optimizer_the_trained_weights_alone_are_cast(make_trainer
         precision=BF16,
         adapter=Lora(2, 4.0, ("q", "v")),
     )
-    assert [s.views[0].version.tensor.name for s in trainer.plan.renewals] == [TRAINED, FROZEN]
+    assert [s.views[0].version.tensor.name for s in trainer.plan.calls.renewals] == [
+        TRAINED,
+        FROZEN,
+    ]
     calls = counted(trainer.executor)
     for _ in range(2):
         step(trainer, six_sequences)
@@ -139,7 +144,7 @@ def test_an_op_in_fp32_reads_the_masters(make_trainer):
     precision = Precision("bf16", {"embedding": "fp32"})
     trainer = make_trainer(backend="numpy", precision=precision)
     dtypes = {}
-    for made in trainer.plan.forward:
+    for made in trainer.plan.calls.forward:
         if made.hook in ("embedding_forward", "matmul_cross_entropy_forward", "matmul_forward"):
             for view in made.views:
                 if view.version.tensor.name == "wte":

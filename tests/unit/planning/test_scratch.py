@@ -120,7 +120,7 @@ def test_the_plan_says_what_of_the_arena_is_scratch(ops, micro, borrower, backen
     for path in (plain, borrower):
         choices = {"every_op": "numpy", "gelu": path, "matmul_cross_entropy": "numpy"}
         training = TrainingPlan(TrainerSettings(micro, 256, 5, choices), ops)
-        use[path], peak[path] = training.plan.arenas["host"], training.peak_bytes
+        use[path], peak[path] = training.calls.arenas["host"], training.peak_bytes
         (line[path],) = (text for text in totals(training) if text.startswith("peak"))
     scratch = use[borrower].scratch
     assert use[plain].scratch == 0 < scratch == use[borrower].live - use[plain].live

@@ -67,7 +67,7 @@ def test_late_results_are_those_that_are_read_at_once(make_trainer, batches, mic
 
 def test_the_loss_is_waited_for_after_the_next_step_was_asked_for(make_trainer, batches):
     trainer = make_trainer(6, LATE, **CLIPPED)
-    asked = trainer.home.module.asked
+    asked = trainer.plan.home.module.asked
     asked.clear()
     trainer.begin(*batches[0], LR)
     trainer.begin(*batches[1], LR)
@@ -160,7 +160,7 @@ def test_a_run_writes_the_same_lines_however_late_it_reads(tmp_path, capfd):
     (tmp_path / "late").mkdir()
     (tmp_path / "at_once").mkdir()
     code, late, run = run_in(tmp_path / "late", LATE)
-    asked = run.trainer.home.module.asked
+    asked = run.trainer.plan.home.module.asked
     assert code == 0 and run.trainer.results_late == 1
     _, at_once, other = run_in(tmp_path / "at_once", AT_ONCE)
     assert other.trainer.results_late == 0

@@ -169,10 +169,10 @@ def test_what_cannot_be_captured_is_called_as_ever_and_says_why(
     assert why in trainer.device_step.off
     assert trainer.device_step.capture == f"off: {trainer.device_step.off}"
     if settings["backend"] == LATE:
-        trainer.home.module.asked.clear()
+        trainer.plan.home.module.asked.clear()
     assert len({result.loss for result in train(trainer, six_sequences)}) == len(RATES)
     if settings["backend"] == LATE:
-        assert "replay" not in trainer.home.module.asked
+        assert "replay" not in trainer.plan.home.module.asked
 
 
 def test_the_copies_are_counted(make_trainer):

@@ -143,11 +143,11 @@ def test_a_clip_of_nan_changes_nothing_and_the_low_weights_are_written(backend, 
 
 def test_fused_and_unfused_training_give_the_same_bits(trained, monkeypatch):
     fused = trained()
-    assert fused.optimizer_choices[0].hook == MASTER
+    assert fused.plan.optimizer_choices[0].hook == MASTER
     for module in ("harness.training.optimizer", "harness.training.training_plan"):
         monkeypatch.setattr(f"{module}.update_choice", lambda s, d, low: d.choose(s.op))
     plain = trained()
-    assert plain.optimizer_choices[0].hook == "adamw"
+    assert plain.plan.optimizer_choices[0].hook == "adamw"
     np.testing.assert_array_equal(low(fused), low(plain))
     for name, array in fused.parameters.to_host().items():
         np.testing.assert_array_equal(array, plain.parameters.read(name), name)

@@ -88,5 +88,5 @@ def test_around_the_kernels_not_even_the_losses_take_memory(make, peak_of_a_step
 
 def test_a_loss_read_into_an_array_of_its_own_would_be_noticed(make, peak_of_a_step):
     trainer = make({"every_op": "numpy"}, kernels=False, clip_norm=None)
-    trainer._summed = lambda loss_N: float(trainer.executor.read().sum())
+    trainer.micro_batches._summed = lambda loss_N: float(trainer.executor.read().sum())
     assert peak_of_a_step(trainer) > PYTHON_BYTES
