@@ -25,7 +25,7 @@ class Finished:
     compiled: dict[str, float]
 
 
-class Stepping:
+class StepQueue:
     """The steps of a run. begun: the number of the last that was begun; after: before the first."""
 
     def __init__(

@@ -101,7 +101,7 @@ def test_the_plans_memory_is_what_the_trainer_takes(harness):
     from harness.config import command_line
     from harness.config.config import model_of, trainer_settings
     from harness.plugins.loading import all_ops
-    from harness.run.run import load_data
+    from harness.run.data import load_data
     from harness.training.trainer import Trainer
 
     run = command_line.compose(TEXT)

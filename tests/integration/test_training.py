@@ -15,7 +15,7 @@ from harness.config.config import model_of, schedule_of, trainer_settings
 from harness.data import Sequences
 from harness.models.gpt2 import build
 from harness.plugins.loading import all_ops
-from harness.run.run import load_data
+from harness.run.data import load_data
 from harness.training.trainer import Trainer
 
 # As OpenAI's checkpoints and llm.clj's micro model count.

@@ -1,18 +1,17 @@
-"""Go on where llm.c's CUDA trainer stopped, or let it go on from here.
+"""Read the model of a checkpoint set of llm.c's CUDA trainer, and write such a set of a run.
 
-`model_from=FOLDER optimizer_from=FOLDER` begins a run with the newest whole set of its checkpoints, and
-`harness export llmc RUN FOLDER --state` writes one: model, moments, number of updates. Neither side
-stores the settings of the optimizer; the place in the data is each side's own, and begins anew.
+`model_from=FOLDER` begins a run with the newest whole set, and `optimizer_from=FOLDER` with its moments
+(harness/run/starting_moments.py); `harness export llmc RUN FOLDER --state` writes one: model, moments,
+number of updates. Neither side stores the settings of the optimizer. The place in the data is each
+side's own, and begins anew.
 """
 
 from contextlib import closing
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.errors import CheckpointError, ConfigError, NumericsError
+from harness.errors import CheckpointError, ConfigError
 from harness.files.checkpoint_names import SUFFIX
 from harness.interchange.checkpoint_model import CheckpointModel, newest_checkpoint
 from harness.interchange.llmc.checkpoint_set import (
@@ -26,9 +25,6 @@ from harness.interchange.llmc.optimizer import FLOAT32, LlmcOptimizerState
 from harness.interchange.model_folder import already_there
 from harness.interchange.safetensors_file import SafetensorsFile
 from harness.models.kinds import tensor_shapes
-
-if TYPE_CHECKING:
-    from harness.training.trainer import Trainer
 
 OPTIMIZER_GROUP = "optimizer"
 
@@ -70,48 +66,6 @@ class LlmcSetModel(LlmcModel):
         if getattr(self, "_masters", None) is not None:
             assert self._masters is not None
             self._masters.close()
-
-
-def load_moments(folder: Path, trainer: "Trainer") -> int:
-    """Give the trainer the moments of the newest set in folder; returns the number of updates.
-
-    Raises ConfigError for an optimizer that has none of these, CheckpointError for a misfit.
-    """
-    settings = trainer.settings
-    if settings.optimizer.op != "adamw" or settings.adapter is not None:
-        raise ConfigError(
-            "optimizer_from holds the moments of AdamW over all weights",
-            slug="moments-of-another-optimizer",
-            found=f"optimizer.name={settings.optimizer.name}"
-            + ("" if settings.adapter is None else ", and an adapter"),
-            do="leave optimizer_from out, or optimizer=adamw adapter=none",
-        )
-    found = newest_set(folder)
-    with LlmcOptimizerState(found.states, settings.model) as state:
-        if state.step != found.step:
-            raise CheckpointError(
-                f"the state is of another step than its name says: {found.states[0]}",
-                slug="llmc-set-missing",
-                expected=f"step {found.step:,}",
-                found=f"step {state.step:,}",
-            )
-        trainer.parameters.fill("m", partial(state.read_into, "m"))
-        trainer.parameters.fill("v", partial(_read_squares, state))
-    trainer.given_updates = trainer.optimizer.t = found.step
-    return found.step
-
-
-def _read_squares(state: LlmcOptimizerState, name: str, out: np.ndarray) -> None:
-    """The mean of squares, none of which is negative: its root would be NaN, and so the weight."""
-    state.read_into("v", name, out)
-    if out.min() < 0:
-        raise NumericsError(
-            f"the state holds a negative mean of squares: v of {name}",
-            slug="moments-negative",
-            where=state.paths[0],
-            found=f"{out.min():.8g}",
-            effect="the root of it would make the weight NaN",
-        )
 
 
 def write_set_of_run(run: Path, folder: Path, dtype: str) -> CheckpointSet:

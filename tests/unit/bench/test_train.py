@@ -82,7 +82,7 @@ def test_contestants_train_in_turns_to_the_same_losses(micro, peaks, short_turns
 def losses_here(micro):
     """The same ten losses, by a trainer of this process on batches that are taken anew."""
     from harness.data import Sequences
-    from harness.run.run import load_data
+    from harness.run.data import load_data
 
     trainer = trainer_of(micro)
     sequences = Sequences(load_data(compose(micro)).train, 8, trainer.settings.seed)

@@ -16,7 +16,7 @@ from harness.data.prepare import run_prepare
 from harness.data.token_report import run_inspect
 from harness.data.tokenizer_file import read_tokenizer_file, write_tokenizer_file
 from harness.errors import ConfigError, DataError, ResourceError
-from harness.run.run import load_data
+from harness.run.data import load_data
 
 TEXT = "".join(f"line {n} of a text that repeats, and {n * n} is a number\n\n" for n in range(60))
 
