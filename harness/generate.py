@@ -57,7 +57,7 @@ def main(*, is_command: bool = False) -> int:
     except MemoryError as error:
         return report(out_of_memory(error, SMALLER))
     except BrokenPipeError:
-        # The reader of a pipe has seen enough; nothing is left to be said at the exit either.
+        # The reader of a pipe has seen enough; nothing may be written at the exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:

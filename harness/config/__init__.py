@@ -1,1 +1,1 @@
-"""What a run is configured by, and what the command line may set."""
+"""The settings of a run, their bounds, and what the command line may set."""

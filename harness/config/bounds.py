@@ -1,4 +1,4 @@
-"""Bounds that the types of a configuration do not say: numbers, words, settings that contradict."""
+"""Check what the types of a configuration do not say: bounds of numbers, words, contradictions."""
 
 import math
 import os
@@ -77,7 +77,7 @@ def check_run(run: RunConfig, overrides: list[str]) -> None:
             slug="no-adapter",
             do="adapter=lora, or leave it out",
         )
-    adapter_of(run)  # it says what is wrong with itself
+    adapter_of(run)  # raises what is wrong with it
     if run.optimizer_from is not None and run.model_from is None:
         raise ConfigError(
             f"optimizer_from={run.optimizer_from} without model_from",
@@ -95,7 +95,7 @@ def check_run(run: RunConfig, overrides: list[str]) -> None:
 
 
 def check(config: Any, bounds: Bounds) -> None:
-    """Hold the numbers, words and the folder of runs of a configuration against its bounds."""
+    """Check the numbers, the words and the folder of runs of a configuration. Raises ConfigError."""
     numbers = dict(_numbers(config))
     for name, value in numbers.items():
         if not math.isfinite(value):
@@ -134,7 +134,7 @@ def check(config: Any, bounds: Bounds) -> None:
 
 
 def check_backend(config: Any, overrides: list[str], backend: str) -> None:
-    """`backend=numba ops=fast_mix`: an ops file that does not follow `backend` contradicts it."""
+    """Refuse `backend=numba ops=fast_mix`: an ops file that does not follow `backend` contradicts it."""
     explicit = any(text.startswith("backend=") for text in overrides)
     every_op = config.ops["every_op"] if isinstance(config.ops, dict) else config.ops.every_op
     if explicit and every_op != backend:

@@ -26,7 +26,7 @@ def register_schema(application: Application = TRAIN) -> None:
 def check(arguments: list[str]) -> list[RunConfig]:
     """The training runs that these arguments ask for, one unless it is a sweep, checked.
 
-    Raises ConfigError for whatever Hydra or the schema would not take, with the nearest key.
+    Raises ConfigError for what Hydra or the schema would refuse, with the nearest key.
     """
     flags, overrides = split(arguments)
     multirun = any(flag in flags for flag in MULTIRUN)
@@ -34,9 +34,9 @@ def check(arguments: list[str]) -> list[RunConfig]:
 
 
 def split(arguments: list[str], application: Application = TRAIN) -> tuple[list[str], list[str]]:
-    """The flags, each with its value behind an =, and the `key=value` ones.
+    """The flags, each with its value behind an =, and the `key=value` arguments.
 
-    Hydra wants all of the second kind in one piece; here they may stand anywhere.
+    Hydra takes the second kind in one piece only; here they may stand anywhere.
     """
     flags, overrides, rest = [], [], list(arguments)
     while rest:

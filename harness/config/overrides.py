@@ -1,4 +1,4 @@
-"""Read the `key=value` ones of a command line as Hydra would, and refuse what it must not see."""
+"""Read the `key=value` arguments as Hydra would, and refuse those that it must not see."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -20,7 +20,7 @@ OPEN_SECTIONS = ("ops", "precision_of")
 def combinations(overrides: list[str], multirun: bool) -> Iterable[list[str]]:
     """Each run's overrides: the product of the sweeps, as Hydra's basic sweeper makes it.
 
-    Of a key that is given twice the last counts, at the place of the first.
+    Where a key is given twice, the last value counts, at the place of the first.
     """
     from itertools import product
 
@@ -143,7 +143,7 @@ def _check_key(text: str, key: str, added: bool, application: Application) -> No
 
 
 def _nearest_key(key: str, names: Iterable[str]) -> str | None:
-    """lr is optimizer.lr, wherever else its letters are near."""
+    """The nearest keys; lr is optimizer.lr, whatever other key is spelt more like it."""
     names = sorted(names)
     same = [name for name in names if name.rpartition(".")[2] == key.rpartition(".")[2]]
     return ", ".join(same) or nearest(key, names)

@@ -8,6 +8,7 @@ runs/tiny-20250131-142530-9f3c/
     checkpoints/    (harness.checkpoint)
 """
 
+import fcntl
 import json
 import os
 import platform
@@ -16,12 +17,14 @@ import secrets
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from harness import __version__
-from harness.errors import ConfigError, ResourceError
+from harness.errors import CheckpointError, ConfigError, ResourceError
 from harness.files.disk import write_atomically
 from harness.machine.pinned import SPEED_VARIABLES
 from harness.machine.threads import THREAD_VARIABLES
@@ -55,11 +58,36 @@ def create(base: Path, name: str) -> Path:
 def find_newest(base: Path, name: str) -> Path | None:
     """The run of this name that was made last, for resume=auto; None if there is none.
 
-    Order is by the counter in run.json, because a clock may go back; runs that started together may
-    share a count, and then the time of their folder's making decides, then the name.
+    Runs are ordered by the counter in run.json, because a clock may go back. Runs that started together
+    may share a count: then the time at which the folder was made decides, then the name.
     """
     _check_name(name)
     return max(_runs(base, name), key=_order, default=None)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Let one process at a time train a run: two that resume it at once would write over each other.
+
+    The lock goes with the process, however that ends. Raises CheckpointError where another has it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CheckpointError(
+                f"another process is training this run: {folder.name}",
+                slug="run-in-use",
+                where=folder.absolute(),
+                effect="this one did nothing",
+                do="wait for it, or resume=never starts a run of its own",
+            ) from None
+        except OSError:
+            pass  # a file system without locks; then nothing is promised
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_config(run: Path, text: str) -> None:

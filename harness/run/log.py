@@ -38,7 +38,7 @@ class RunLog:
         self._metrics.write({"kind": kind, "step": step, **values})
 
     def drop_records_after(self, step: int) -> None:
-        """Drop the records of a future that resuming gave up."""
+        """Drop the records after a step that the run goes on from: it makes them anew."""
         self._metrics.truncate_after(step)
 
     def start_clock(self, step: int) -> None:

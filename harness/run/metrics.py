@@ -1,7 +1,8 @@
 """Write what a run measures, one JSON object a line, without ever stopping the run.
 
-A line is whole or not there: what a crash tore is cut off when the file is opened again, what a full
-disk tore is cut off at once. JSON has no NaN, so the values nan, inf and -inf are written as text.
+A line is there whole or not at all. Half a line that a crash left is cut off when the file is opened
+again; half a line that a full disk left is cut off at once. JSON has no NaN, so the values nan, inf
+and -inf are written as text.
 """
 
 import json
@@ -19,15 +20,15 @@ _BLOCK_BYTES = 1 << 16
 
 
 def warn_on_stderr(text: str) -> None:
-    with suppress(OSError, ValueError):  # stderr may lie on the same full disk, or be closed
+    with suppress(OSError, ValueError):  # stderr may be on the same full disk, or closed
         print(text, file=sys.stderr, flush=True)
 
 
 class MetricsFile:
-    """Append records to a JSONL file; losing lines is counted and told once, never raised.
+    """Append records to a JSONL file. Lost lines are counted and reported once; nothing is raised.
 
-    path: the file; it is made if it is not there, and a torn last line in it is cut off.
-    warn: is called once, with one line of text, when the first line is lost.
+    path: the file; it is made if it is not there, and half a last line in it is cut off.
+    warn: called once, with one line of text, when the first line is lost.
     """
 
     def __init__(self, path: Path, warn: Callable[[str], None] = warn_on_stderr) -> None:
@@ -54,7 +55,7 @@ class MetricsFile:
             self._tell(error)
 
     def truncate_after(self, step: int) -> int:
-        """Drop what was logged after step, in a future that resuming gave up; how many lines went.
+        """Drop the records after step, which a resumed run makes anew. Returns how many lines went.
 
         The file is in the order of steps, so it is cut at the first line of a later one.
         """
@@ -120,7 +121,7 @@ class MetricsFile:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The records of a metrics file, nan and inf as numbers again; a torn last line is left out."""
+    """The records of a metrics file, nan and inf as numbers again; half a last line is left out."""
     try:
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
@@ -128,7 +129,7 @@ def read(path: Path) -> list[dict[str, Any]]:
             f"metrics can't be read: {path}", slug="metrics-unreadable", found=error
         ) from error
     records = []
-    for number, line in enumerate(lines[:-1], start=1):  # after the last newline: nothing, or torn
+    for number, line in enumerate(lines[:-1], start=1):  # the last one is empty, or half a line
         record = _parse(line)
         if record is None:
             raise DataError(
@@ -151,7 +152,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 
 def _find_later(lines: list[bytes], step: int) -> tuple[int, int]:
-    """Where the first line of a later step begins, and how many lines stand from there on."""
+    """Where the first line of a later step begins, and how many lines there are from there on."""
     begin = 0
     for index, line in enumerate(lines):
         at = (_parse(line) or {}).get("step")

@@ -2,8 +2,8 @@
 
     step 120/2000  loss 3.412  grad 0.81  lr 3.0e-04  41 ms  18.7k tok/s  mfu 12.3%  eta 1m12s
 
-Into a file or a pipe go plain lines only. Nothing here raises because of where it is shown: a closed
-pipe or a full disk behind the output does not stop a run.
+A file or a pipe gets plain lines only. Output that cannot be written, into a closed pipe or onto a full
+disk, never stops a run.
 """
 
 import math
@@ -49,7 +49,7 @@ def step_line(record: StepRecord) -> str:
 class Reporter:
     """Print lines on stream as they come; on a terminal, keep a progress bar below them.
 
-    steps: of the whole run; the bar is full when step_record.step has reached it.
+    steps: of the whole run; the bar is full when a record's step has reached it.
     """
 
     def __init__(self, steps: int, stream: TextIO | None = None) -> None:
@@ -67,7 +67,7 @@ class Reporter:
                 self._move_bar(record)
 
     def line(self, text: str) -> None:
-        """Print any other line: what was resumed from, a validation loss."""
+        """Print any other line: what the run goes on from, a validation loss."""
         self._print(text)
 
     def __enter__(self) -> Self:

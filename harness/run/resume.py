@@ -1,4 +1,4 @@
-"""Find the checkpoint that a run goes on from, and refuse one that it could not continue bit for bit."""
+"""Find the checkpoint that a run goes on from; refuse one that it could not continue bit for bit."""
 
 import dataclasses
 import os
@@ -15,8 +15,8 @@ from harness.run import folder as run_folder
 def fingerprint(config: RunConfig, model: GPT2, data_sha256: str) -> dict[str, Any]:
     """The settings that a run must have in common with the one it continues.
 
-    The learning rate, its schedule and the number of steps may change: that is what one resumes for.
-    Backends may change too, and the record says which ones ran.
+    The learning rate, its schedule and the number of steps may change: to change them is why people
+    resume. Backends may change too, and the record says which ones ran.
     """
     settings = {f"model.{name}": value for name, value in dataclasses.asdict(model).items()}
     for name, value in dataclasses.asdict(config.optimizer).items():

@@ -1,4 +1,4 @@
-"""One training run from its configuration to its last checkpoint: the loop, and what surrounds it."""
+"""Train a model from a configuration to the last checkpoint: the loop of a run."""
 
 import os
 from contextlib import ExitStack
@@ -19,7 +19,7 @@ from harness.plugins.loading import all_ops
 from harness.run import header, resume
 from harness.run.checkpoints import Checkpoints
 from harness.run.data import load_data
-from harness.run.lock import locked
+from harness.run.folder import locked
 from harness.run.log import RunLog
 from harness.run.metrics import MetricsFile
 from harness.run.progress import Reporter
@@ -36,7 +36,7 @@ from harness.training.trainer import Trainer
 class Run:
     """A run: its folder, trainer and data. `execute` trains and returns an exit code.
 
-    The threads of this process are set when it is made, and are what they were when `execute` is done.
+    To make one sets the threads of this process; `execute` gives them back at its end.
     """
 
     def __init__(self, config: RunConfig) -> None:

@@ -23,10 +23,10 @@ EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR2: 75}
 
 
 class StopRequest:
-    """While entered, the three signals set `.signal`; the first one decides. Later as it was before.
+    """Inside its `with`, the three signals set `.signal`, and the first one decides.
 
-    Outside the main thread Python can't handle signals; there it does nothing. A signal that was
-    ignored before (a job started with nohup or in the background) stays ignored.
+    Outside the main thread Python can't handle signals, and it does nothing. A signal that was ignored
+    before (a job started with nohup or in the background) stays ignored.
     """
 
     def __init__(self) -> None:

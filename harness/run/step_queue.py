@@ -1,7 +1,7 @@
 """Begin the steps of a run in order, and finish each when its result is known.
 
-Where the device can put off the wait, a step is begun before the result of the one before it is read, so
-that the device is never without work. A step's time is that from one result to the next.
+Where the device lets a result be read back later, the next step is begun before the result of this one
+is read, so that the device always has work. A step's time is that from one result to the next.
 """
 
 import time
@@ -26,7 +26,7 @@ class Finished:
 
 
 class StepQueue:
-    """The steps of a run. begun: the number of the last that was begun; after: before the first."""
+    """The steps of a run. begun: the number of the last one begun. after: the step before the first."""
 
     def __init__(
         self,
@@ -46,11 +46,11 @@ class StepQueue:
 
     @property
     def in_flight(self) -> int:
-        """Steps that were begun and not finished."""
+        """How many steps were begun and are not finished."""
         return len(self._in_flight)
 
     def compiled(self) -> dict[str, float]:
-        """Backend -> seconds of compiling since the last step; asked between steps."""
+        """Backend -> seconds of compiling since the last step; to be called between steps."""
         spent = self._clock.lap()
         self.compiling_s += sum(spent.values())
         return spent

@@ -3,7 +3,7 @@
     step.micro_batch(0)     forward, guard, backward; of the last one, or by itself, the update too
     step.update()
 
-Nothing is read back on the way: a loss or a gradient that is not finite makes the clip scale NaN on the
+Nothing is read back in between: a loss or a gradient that is not finite makes the clip scale NaN on the
 device, and the optimizer's ops then change nothing. After a few steps the calls are captured, where the
 device can do that, and replayed from then on.
 """
@@ -19,18 +19,18 @@ from harness.training.optimizer import Optimizer
 from harness.training.training_plan import TrainingPlan
 
 EAGER_STEPS = 3
-"""Before the capture: libraries choose their kernels and take their memory in the first ones."""
+"""Steps before the capture: in the first ones libraries choose their kernels and take their memory."""
 
 
 class Segment:
-    """Calls that are run one after another, and as one when they were captured."""
+    """Calls that are run one after another; once captured, as one."""
 
     def __init__(self, *calls: Bound) -> None:
         self._calls = calls
         self._replay: Bound | None = None
 
     def capture(self, device: Any) -> bool:
-        """Record the calls, which are not run by it; whether the device could."""
+        """Record the calls without running them. Returns whether the device could."""
         self._replay = device.capture(self._calls)
         return self._replay is not None
 
@@ -68,7 +68,7 @@ class DeviceStep:
         return f"off: {self.off}" if self.off else f"the step, after {EAGER_STEPS} steps"
 
     def begin(self) -> None:
-        """Once before the micro-batches of each step; captures them when their time has come."""
+        """Once before the micro-batches of each step; after the first few steps it captures them."""
         if self._begun == EAGER_STEPS and self.off is None:
             captured = [segment.capture(self._home) for segment in self._segments]
             if not all(captured):
@@ -76,7 +76,7 @@ class DeviceStep:
         self._begun += 1
 
     def micro_batch(self, number: int) -> None:
-        """Forward and backward of what the inputs hold; the update too, where there is one only."""
+        """Forward and backward of what the inputs hold; of a single micro-batch the update too."""
         self._segments[min(number, 1)]()
 
     def update(self) -> None:

@@ -34,7 +34,10 @@ def remedies(settings: TrainerSettings, needed: int, available: int, activations
 
 
 def check_state_fits(settings: TrainerSettings) -> None:
-    """Before the plan, because that of a model far too large takes minutes."""
+    """Raise ResourceError where not even weights and moments fit.
+
+    It comes before the plan, because to plan a model that is far too large takes minutes.
+    """
     model, moments = settings.model, len(settings.optimizer.moments)
     numbers = model.parameters * (1 + moments)
     if settings.adapter is not None:
@@ -64,9 +67,9 @@ def need_of_step(training: TrainingPlan) -> MemoryNeed:
 
 
 def check_devices(training: TrainingPlan) -> None:
-    """Raise what a device has against a step: ResourceError for its memory, ConfigError for precision.
+    """Raise what a device refuses of a step: ResourceError for its memory, ConfigError for a precision.
 
-    Without a device, this is where its backend says so.
+    Where there is no such device, its backend says so here.
     """
     settings, calls = training.settings, training.calls
     for name, device in _devices(training).items():
@@ -86,7 +89,7 @@ def check_devices(training: TrainingPlan) -> None:
 
 
 def check_forward(training: TrainingPlan, plan: Plan, what: str) -> None:
-    """The same of the memory of one more plan, whose parameters are there already."""
+    """The same for the memory of one more plan, whose parameters are there already."""
     for name, device in _devices(training).items():
         needs = {what: sum(_needs(plan, name).values())}
 

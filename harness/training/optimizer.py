@@ -1,11 +1,11 @@
 """Update all parameters: one call of the optimizer's op per group, over the flat arena.
 
-What changes from step to step (learning rate, bias corrections, clip scale) stands in small buffers
-on the parameters' device; the corrections are formed in double on the host. The clip scale is made on
-the device, of the gradient's norm there, and is NaN in a step that is to change nothing.
+What changes from step to step (learning rate, bias corrections, clip scale) is in small buffers on the
+parameters' device. The corrections are computed in double on the host. The clip scale is computed on the
+device from the gradient's norm, and is NaN in a step that must change nothing.
 
-Where ops read the weights in bfloat16, `adamw_master` updates the masters and writes these in one pass,
-if the backend of adamw has it; after any other update the executor makes them anew.
+Where ops read the weights in bfloat16, `adamw_master` updates the float32 masters and writes the bf16
+weights in the same pass, if the backend of adamw has it; after any other update the executor casts them.
 """
 
 import math
@@ -84,7 +84,7 @@ class OptimizerSettings:
 def update_choice(settings: OptimizerSettings, dispatch: Dispatch, low: bool) -> Choice:
     """The op that makes the update, and its backend. low: whether there are weights in bfloat16.
 
-    adamw_master is taken where it is named, or where one backend is chosen for it and for adamw, and
+    adamw_master is used where it is named, or where one backend is chosen for it and for adamw, and
     has both. Raises ConfigError where it and adamw are named, and differ.
     """
     plain = dispatch.choose(settings.op)
@@ -217,7 +217,7 @@ class Optimizer:
         return self._ready(self._guard_choice, call, count)
 
     def _ready(self, choice: Choice, call: Callable[[], None], size: int) -> Callable[[], None]:
-        """A call of an op of P = size with memory of its own for what it needs in between."""
+        """A call of an op of P = size, with workspace of its own."""
         nbytes = needed(choice, {"P": size}, "fp32", MAX_BYTES)
         if not nbytes:
             return call
@@ -233,7 +233,7 @@ class Optimizer:
         self._device.from_host(self._clip, self._one)
 
     def begin(self, learning_rate: float) -> None:
-        """Count an update, and write what `update` takes as it finds it. Once before each."""
+        """Count an update, and write what it reads: learning rate, corrections. Once before each."""
         self.t += 1
         self._lr_host[0] = learning_rate
         beta1, beta2 = self.settings.beta1, self.settings.beta2
@@ -242,12 +242,12 @@ class Optimizer:
         self._device.from_host(self._correction, self._correction_host)
 
     def update(self) -> None:
-        """Clip the gradient and make one update; none where a guard or the norm says so."""
+        """Clip the gradient and make one update; none where the clip scale is NaN."""
         for call in (*self._norm, *self._updates):
             call()
 
     def norm(self) -> Callable[[], float] | None:
-        """A call that gives the L2 norm of all gradients of this update, from before clipping."""
+        """A call that gives the L2 norm of all gradients of this update, before clipping."""
         if not self._norm:
             return None
         return reading(self._device, self._sum, self._sum_host, _root)

@@ -1,4 +1,4 @@
-"""Print a plan: what will happen before anything runs."""
+"""Print what a training run would do, call by call, without running it."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -47,7 +47,7 @@ def lines(training: TrainingPlan) -> Iterator[str]:
 
 
 def totals(training: TrainingPlan) -> Iterator[str]:
-    """What the plan comes to."""
+    """The totals of a plan: arithmetic, memory, copies, and the least time of a step."""
     plan, layout, arenas = training.calls, training.layout, training.arena_bytes
     flops = sum(step.flops for step in plan.forward + plan.backward)
     moved = sum(step.moved_bytes for step in plan.forward + plan.backward)
@@ -91,14 +91,14 @@ def totals(training: TrainingPlan) -> Iterator[str]:
 
 
 def _renewed(training: TrainingPlan) -> tuple[list[Step], list[Step]]:
-    """What renews the other copies of the weights: at the start only, and in each step."""
+    """The steps that renew the copies of the weights: those at the start only, those of each step."""
     kept = {TRAINED} if training.optimizer_choices[0].hook != MASTER else set()
     at_start = [step for step in training.calls.renewals if part_of(step) not in kept]
     return at_start, [step for step in training.calls.refresh if step not in at_start]
 
 
 def _devices(training: TrainingPlan) -> Iterator[str]:
-    """What is free on each device; of one that is not here, that its backend assumed one."""
+    """What is free on each device; where there is none, that its backend assumed one."""
     for backend in training.dispatch.backends:
         if backend.device == "host" or "free_bytes" not in backend:
             continue

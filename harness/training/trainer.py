@@ -3,8 +3,8 @@
 trainer = Trainer(settings, all_ops())
 result = trainer.step(x_BT, y_BT, learning_rate=1e-3)
 
-trainer.begin(x_BT, y_BT, learning_rate=1e-3)     the same in two: the device is asked for a step,
-result = trainer.result()                         and its loss is waited for
+trainer.begin(x_BT, y_BT, learning_rate=1e-3)     the same in two: ask the device for a step,
+result = trainer.result()                         and wait for its loss
 """
 
 import math
@@ -50,7 +50,7 @@ class StepResult:
 
 @dataclass(frozen=True)
 class _Begun:
-    """A step whose result was not read yet. losses: a call for each micro-batch that sums it up."""
+    """A step whose result was not read yet. losses: for each micro-batch a call that sums its losses."""
 
     tokens: np.ndarray
     targets: np.ndarray
@@ -137,9 +137,9 @@ class Trainer:
 
     @property
     def results_late(self) -> int:
-        """How many results may be read after the next step was begun: 1, where waiting is put off.
+        """How many steps may be begun before the result of an earlier one is read: 1 or 0.
 
-        0 where the device waits whenever something is read, and where a step may have to be left out.
+        0 where the device waits whenever something is read, and where a step may have to be skipped.
         """
         devices = (self.parameters.device, self.executor.result()[0])
         late = all(reads_late(device) for device in devices)
@@ -155,7 +155,7 @@ class Trainer:
         """Ask the device for a step.
 
         x_BT, y_BT: int32 tokens and targets (-1 is ignored), micro-batches one after another. They are
-        kept until the result was read, and must not be written into before.
+        kept until the result is read, and must not be changed before.
         Raises PluginError where an op raises.
         """
         assert len(self._begun) <= self.results_late, "more results than that must not be waiting"
@@ -180,8 +180,8 @@ class Trainer:
     def result(self) -> StepResult:
         """The result of the oldest step whose result was not read.
 
-        Raises NumericsError where its loss or gradient is not finite: the device then made no update,
-        not that of a step begun since either.
+        Raises NumericsError where its loss or gradient is not finite. The device then made no update,
+        neither of this step nor of one begun since.
         """
         begun = self._begun.popleft()
         loss = sum(read() for read in begun.losses) / max(1, begun.counted)
@@ -195,7 +195,7 @@ class Trainer:
             raise self._nonfinite(loss, norm, begun)
 
     def _take_back(self, steps: int) -> None:
-        """Count as not made the updates of the last steps, which the device did not make."""
+        """Do not count the updates of the last steps, which the device did not make."""
         self._begun.clear()
         self.optimizer.t -= steps
         self.optimizer.reset()

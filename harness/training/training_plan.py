@@ -1,4 +1,4 @@
-"""What a step of training will be, before any memory is taken: settings, the plan, what it holds."""
+"""Plan a step of training before any memory is taken: its settings, its calls, what it will hold."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,10 +29,10 @@ class TrainerSettings:
         non-finite gradient is then only seen in the next loss.
     on_nonfinite: `stop` before the update, or `skip` it, which waits for the result of each step.
     capture: `auto` records a step where the device can and replays it; `off` makes each call by itself.
-    recompute: which activations are computed again in the backward: `none`, `gelu` or `block`.
-    scratch_bytes: the most that an op takes in between, where it can work in pieces.
+    recompute: which activations the backward computes again: `none`, `gelu` or `block`.
+    scratch_bytes: the most workspace that an op takes, where it can work in pieces.
     options: backend -> settings of its own (`cupy.attention=flash`).
-    adapter: what is trained in the place of the model's own weights, which are then frozen.
+    adapter: what is trained in place of the model's own weights, which are then frozen.
     """
 
     model: GPT2
@@ -141,7 +141,7 @@ class TrainingPlan:
 
 
 def _check_one_device(choices: tuple[Choice, ...]) -> None:
-    """The ops that decide on an update are where it is made: nothing is copied for them."""
+    """The ops that decide on an update must be on its device: nothing is copied for them."""
     update, *others = choices
     elsewhere = [choice for choice in others if choice.backend.device != update.backend.device]
     if elsewhere:

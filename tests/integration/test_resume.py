@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.run.lock import locked
+from harness.run.folder import locked
 
 CHECKPOINT = 4
 

@@ -30,7 +30,7 @@ OPTIMIZER_GROUP = "optimizer"
 
 
 class LlmcSetModel(LlmcModel):
-    """The model of a set; its float32 master weights, where the states hold them, as llm.c resumes."""
+    """The model of a set. Where the states hold float32 master weights it has those, as in llm.c."""
 
     def __init__(self, folder: Path) -> None:
         found = newest_set(folder)
@@ -69,7 +69,7 @@ class LlmcSetModel(LlmcModel):
 
 
 def write_set_of_run(run: Path, folder: Path, dtype: str) -> CheckpointSet:
-    """llm.c's set of a run's newest checkpoint. Master weights go with it where dtype is narrower."""
+    """Write a run's newest checkpoint as llm.c's set, with master weights where dtype is narrower."""
     with closing(newest_checkpoint(run)) as stored:
         if stored.lora is not None:
             raise ConfigError(
