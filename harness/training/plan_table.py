@@ -130,7 +130,7 @@ def _recomputed(training: TrainingPlan) -> Iterator[str]:
     settings, plan = training.settings, training.calls
     if settings.recompute == "none":
         return
-    kept = training.plan_for(settings.batch_size, settings.sequence_length, recompute="none")
+    kept = training.calls_for(settings.batch_size, settings.sequence_length, recompute="none")
     before_bytes, after_bytes = (sum(p.arena_bytes.values()) for p in (kept, plan))
     again = [step for step in plan.backward if step.again]
     flops = sum(step.flops for step in kept.forward + kept.backward)

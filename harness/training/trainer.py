@@ -105,7 +105,7 @@ class Trainer:
 
     def another(self, B: int, T: int, head: str = "loss") -> Executor:
         """A forward of the same parameters at another batch or length: validation, samples."""
-        plan = self.plan.plan_for(B, T, head, train=False)
+        plan = self.plan.calls_for(B, T, head, train=False)
         need = host_bytes(plan) + low_bytes(plan, self.parameters)
         what = f"activations of a forward of {B} x {T} tokens"
         self.memory.add(what, need)

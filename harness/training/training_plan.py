@@ -74,7 +74,7 @@ class TrainingPlan:
         )
         self.home = self.optimizer_choices[0].backend
         _check_one_device(self.optimizer_choices)
-        self.calls = self.plan_for(settings.batch_size, settings.sequence_length)
+        self.calls = self.calls_for(settings.batch_size, settings.sequence_length)
         self.layout = make_layout(self.calls.program)
         update = update_choice(settings.optimizer, self.dispatch, bool(self.calls.renewals))
         self.optimizer_choices = (update, *self.optimizer_choices[1:])
@@ -116,7 +116,7 @@ class TrainingPlan:
         chosen = (choice.hook for choice in self.optimizer_choices)
         return tuple(dict.fromkeys((*self.calls.hooks, *chosen)))
 
-    def plan_for(
+    def calls_for(
         self,
         B: int,
         T: int,
@@ -124,7 +124,7 @@ class TrainingPlan:
         train: bool = True,
         recompute: str | None = None,
     ) -> Plan:
-        """The plan of this trainer's model at another batch or length, or without a backward."""
+        """The calls of the same model at another batch or length, or without a backward."""
         settings = self.settings
         program, result = build(self.ops, settings.model, B, T, head=head, adapter=settings.adapter)
         return make_plan(
