@@ -59,7 +59,7 @@ class Check:
         with using_threads(self.threads.count, backends):
             yield from check_state(trainer, self.state, self.bounds)
             losses = steps_check.losses_of(trainer, self.state.x_BT, self.state.y_BT, self.steps)
-        # Its memory is the referee's now; what it needs of memory refers back to it.
+        # Its memory is the referee's now, without waiting for the collector.
         del trainer
         gc.collect()
         for number, (found, expected) in enumerate(zip(losses, self._expected(), strict=True), 1):
