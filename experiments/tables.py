@@ -1,4 +1,4 @@
-"""Fill README.md's tables from the records of experiments/.
+"""Fill the tables of README.md and docs/results.md from the records of experiments/.
 
     python -m experiments.tables [--check]
 
@@ -17,7 +17,6 @@ from experiments.speed_ladder.rungs import RUNGS
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = ROOT / "experiments"
-README = ROOT / "README.md"
 
 
 def record(name: str) -> Any:
@@ -25,8 +24,33 @@ def record(name: str) -> Any:
     return json.loads((EXPERIMENTS / name).read_text())
 
 
+def at_a_glance() -> str:
+    """README.md's table: one figure of each larger one in docs/results.md."""
+    run, wrong = record("first_run/record.json"), record("conformance_strength/record_wrong.json")
+    step = record("speed_ladder/record_gpt2_124m.json")["contestants"]
+    times = {
+        name: step[name]["times"]["numba"]["value"] for name in ("torch-compile", "torch", "llm.c")
+    }
+    losses = run["validation"]
+    model = losses["this model"]
+    suite = wrong["caught"]["this suite, quick"]
+    return "\n".join(
+        [
+            f"| on {_cpu(run)} | |",
+            "|---|---|",
+            f"| the first run, {run['total_s']:.0f} s | a loss of {model:.3f} nats per byte; "
+            f"counting trigrams reaches {losses['trigram']:.3f} |",
+            "| a training step of GPT-2 124M, B=4, T=64, `backend=numba` | "
+            f"{_ms(step['numba']['median_s'])} ms: {times['torch-compile']:.2f} times as fast as "
+            f"compiled PyTorch, {times['torch']:.2f} as eager, {times['llm.c']:.2f} as llm.c |",
+            f"| kernels that are wrong on purpose | {suite} of {wrong['count']} refused by the "
+            "conformance suite |",
+        ]
+    )
+
+
 def first_run() -> str:
-    found = record("first_run/result.json")
+    found = record("first_run/record.json")
     losses = found["validation"]
     rows = [f"| {name} | {loss:.3f} |" for name, loss in losses.items()]
     return "\n".join(
@@ -45,9 +69,9 @@ def first_run() -> str:
 
 def speed_ladder() -> str:
     rungs = {
-        name: (rung, record(f"speed_ladder/{name}.json"))
+        name: (rung, record(f"speed_ladder/record_{name}.json"))
         for name, rung in RUNGS.items()
-        if (EXPERIMENTS / "speed_ladder" / f"{name}.json").exists()
+        if (EXPERIMENTS / "speed_ladder" / f"record_{name}.json").exists()
     }
     if not rungs:
         return "Not recorded yet: `python -m experiments.speed_ladder`."
@@ -57,8 +81,8 @@ def speed_ladder() -> str:
         f"A whole training step (forward, backward, AdamW) on {machine['cpu']}, {machine['cores']} "
         "cores, nothing clipped, on the same weights and batches; a process for each, in turns; "
         "medians. Peak: of the whole process. Above 1, ours is faster. "
-        "[How to read it](docs/bench-train.md), and "
-        "[each rung's waterfall](experiments/speed_ladder/README.md).",
+        "[How to read it](bench-train.md), and "
+        "[each rung's waterfall](../experiments/speed_ladder/README.md).",
         "",
         "| step | | median (p10 to p90) | tokens/s | first step | peak | times ours (p10 to p90) |",
         "|---|---|---|---|---|---|---|",
@@ -100,10 +124,10 @@ def _ms(seconds: float) -> str:
 
 def conformance() -> str:
     wrong, honest = (
-        record("conformance_strength/wrong.json"),
-        record("conformance_strength/honest.json"),
+        record("conformance_strength/record_wrong.json"),
+        record("conformance_strength/record_honest.json"),
     )
-    mutants = record("conformance_strength/mutants.json")
+    mutants = record("conformance_strength/record_mutants.json")
     count = wrong["count"]
     rows = [f"| {policy} | {caught} of {count} |" for policy, caught in wrong["caught"].items()]
     killed = mutants["mutants"] - mutants["survived"]
@@ -120,13 +144,13 @@ def conformance() -> str:
             f"{honest['refused']} refused. Automatic mutants of the NumPy backend: "
             f"{killed} of {mutants['mutants']} killed ({share:.1f} %); "
             "each survivor is explained in "
-            "[survivors.md](experiments/conformance_strength/survivors.md).",
+            "[survivors.md](../experiments/conformance_strength/survivors.md).",
         ]
     )
 
 
 def generation() -> str:
-    found = record("generation_speed/result.json")
+    found = record("generation_speed/record.json")
     speed, faster = found["tokens_per_s"], found["cached_is_faster_by"]
     rows = [f"| `numpy`, from the cache | {speed['cached']:.1f} | |"]
     for side, title in {
@@ -138,7 +162,7 @@ def generation() -> str:
         [
             f"Generating with GPT-2 124M in float32, one row, a prompt of {found['prompt']} and "
             f"{found['new_tokens']} new tokens; all three give the same tokens. Medians of "
-            f"{found['turns']} turns. [Where a step goes](experiments/generation_speed/README.md).",
+            f"{found['turns']} turns. [Where a step goes](../experiments/generation_speed/README.md).",
             "",
             "| | tokens/s | the cache is faster by |",
             "|---|---|---|",
@@ -148,7 +172,7 @@ def generation() -> str:
 
 
 def model_files() -> str:
-    found, damaged = record("model_files/result.json"), record("bad_files/result.json")
+    found, damaged = record("model_files/record.json"), record("bad_files/record.json")
     rows = [
         f"| {title} | {row['peak_bytes'] / 2**20:,.0f} MiB | {row['of_the_file']:.2f} "
         f"| {row['seconds']:.1f} s |"
@@ -165,7 +189,7 @@ def model_files() -> str:
             "",
             f"Damaged files: {damaged['mutants']:,} mutants of {len(damaged['formats'])} formats, each "
             f"refused with one typed error or read; {damaged['faults']} broke that, "
-            f"2 seconds or 2 GiB ([experiments/bad_files](experiments/bad_files/README.md)).",
+            f"2 seconds or 2 GiB ([experiments/bad_files](../experiments/bad_files/README.md)).",
         ]
     )
 
@@ -173,7 +197,7 @@ def model_files() -> str:
 def matmul() -> str:
     rows = [
         row
-        for row in record("op_benchmarks/ops.json")["rows"]
+        for row in record("op_benchmarks/record.json")["rows"]
         if row["half"] == "matmul_forward" and set(row["shape"].split()) == {"N64", "I256", "O512"}
     ]
     medians = {row["backend"]: row["timing"]["median_s"] for row in rows}
@@ -181,7 +205,7 @@ def matmul() -> str:
     return "\n".join(
         [
             "What a library is worth: one matmul, (64, 256) x (512, 256) transposed, one thread. "
-            "All ops: [experiments/op_benchmarks](experiments/op_benchmarks/ops.md).",
+            "All ops: [experiments/op_benchmarks](../experiments/op_benchmarks/record.md).",
             "",
             "| backend | median | |",
             "|---|---|---|",
@@ -196,24 +220,27 @@ def _cpu(found: Any) -> str:
     return f"{versions['cpu']}, {versions['cpu_count']} cores"
 
 
-TABLES: dict[str, Callable[[], str]] = {
-    "first_run": first_run,
-    "speed_ladder": speed_ladder,
-    "conformance": conformance,
-    "generation": generation,
-    "model_files": model_files,
-    "matmul": matmul,
+TABLES: dict[str, dict[str, Callable[[], str]]] = {
+    "README.md": {"at_a_glance": at_a_glance},
+    "docs/results.md": {
+        "first_run": first_run,
+        "speed_ladder": speed_ladder,
+        "conformance": conformance,
+        "generation": generation,
+        "model_files": model_files,
+        "matmul": matmul,
+    },
 }
 
 
-def filled(text: str) -> str:
-    """The README with every table as the records say."""
-    for name, table in TABLES.items():
+def filled(page: str, text: str) -> str:
+    """The page's text with every table as the records say."""
+    for name, table in TABLES[page].items():
         block = re.compile(rf"(<!-- table: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
         made = table()
         text, count = block.subn(rf"\g<1>{_escaped(made)}\n\g<2>", text)
         if count != 1:
-            raise SystemExit(f"README.md has {count} places for the table {name}")
+            raise SystemExit(f"{page} has {count} places for the table {name}")
     return text
 
 
@@ -226,12 +253,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
-    before = README.read_text()
-    after = filled(before)
-    if arguments.check:
-        return int(before != after)
-    README.write_text(after)
-    return 0
+    stale = False
+    for page in TABLES:
+        before = (ROOT / page).read_text(encoding="utf-8")
+        after = filled(page, before)
+        stale |= before != after
+        if not arguments.check:
+            (ROOT / page).write_text(after, encoding="utf-8")
+    return int(stale and arguments.check)
 
 
 if __name__ == "__main__":

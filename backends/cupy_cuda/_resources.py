@@ -21,7 +21,7 @@ from backends.cupy_cuda._launch import COMPILE_OPTIONS, Source
 
 ARCHITECTURES = ("sm_80", "sm_90")
 FOLDER = Path(__file__).resolve().parents[2] / "experiments" / "cuda_kernels"
-RECORD = FOLDER / "results.json"
+RECORD = FOLDER / "record.json"
 BEGIN, END = "<!-- table -->\n", "<!-- end of table -->\n"
 COLUMNS = ("registers", "spill_bytes", "stack_bytes", "shared_bytes")
 

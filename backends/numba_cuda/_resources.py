@@ -21,7 +21,7 @@ from backends.numba_cuda._compile_only import compiler, figures, launches, missi
 ARCHITECTURES = ("sm_80", "sm_90")
 HERE = Path(__file__).resolve().parent
 FOLDER = HERE.parents[1] / "experiments" / "numba_kernels"
-RECORD = FOLDER / "results.json"
+RECORD = FOLDER / "record.json"
 BEGIN, END = "<!-- table -->\n", "<!-- end of table -->\n"
 COLUMNS = ("registers", "spill_bytes", "stack_bytes", "shared_bytes", "f64")
 NOTHING_COMPILES = 3  # exit code where a compiler is missing

@@ -39,7 +39,7 @@ def main() -> int:
             "seconds": round(time.perf_counter() - started),
             "versions": versions(),
         }
-        write_json_atomically(HERE / "result.json", result)
+        write_json_atomically(HERE / "record.json", result)
     print(f"{faults} broke the promise: one typed error within {TIME_S:g} s and 2 GiB")
     return 1 if faults else 0
 

@@ -60,7 +60,7 @@ def apart(one: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--name", default="result", help="of the file of results")
+    parser.add_argument("--name", default="record", help="of the record, without .json")
     parser.add_argument("settings", nargs="*", help="of every run")
     arguments = parser.parse_args()
     runs = {}

@@ -92,7 +92,7 @@ def seconds(function: Callable[[], Any]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tinyshakespeare", metavar="FILE", help="a copy that is there already")
-    parser.add_argument("--name", default="result", help="of the file of results")
+    parser.add_argument("--name", default="record", help="of the record, without .json")
     arguments = parser.parse_args()
     rows = []
     for source, path in (("tinyshakespeare", arguments.tinyshakespeare), ("stdlib", None)):

@@ -49,7 +49,7 @@ def write(part: str, result: dict[str, Any]) -> None:
     record = {"command": f"python -m experiments.conformance_strength {part}", **result}
     record["machine"] = machine()
     text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-    (HERE / f"{part}.json").write_text(text)
+    (HERE / f"record_{part}.json").write_text(text)
     print(part, {key: value for key, value in result.items() if not isinstance(value, list)})
 
 
@@ -122,7 +122,7 @@ def renew_tables() -> None:
         ("honest", honest_table),
         ("mutants", mutants_table),
     ):
-        file = HERE / f"{part}.json"
+        file = HERE / f"record_{part}.json"
         if file.is_file():
             begin, end = f"<!-- {part} -->\n", f"<!-- end of {part} -->"
             before, _, rest = text.partition(begin)

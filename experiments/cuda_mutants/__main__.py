@@ -3,8 +3,8 @@
     python -m experiments.cuda_mutants [--sample N] [--seed S] [--source NAME] [--minutes M] [--write]
     python -m experiments.cuda_mutants --again [--write]
 
-Needs g++ and no GPU. --write: results.json, and the table in README.md. --again judges what survived in
-results.json, and is not explained, once more: by the suite, then by the kernels' own tests.
+Needs g++ and no GPU. --write: record.json, and the table in README.md. --again judges what survived in
+record.json, and is not explained, once more: by the suite, then by the kernels' own tests.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--source", help="of files of this name alone, such as layernorm")
     parser.add_argument("--minutes", type=float, default=60.0, help="begin no mutant after these")
-    parser.add_argument("--again", action="store_true", help="what survived in results.json")
+    parser.add_argument("--again", action="store_true", help="what survived in record.json")
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     texts = {file: TEXTS[file] for file in sorted(SERVES, key=needs_attention)}
@@ -56,7 +56,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="cuda-mutants-") as folder:
         judging.compile_into(Path(folder))
         if arguments.again:
-            result = again(json.loads((HERE / "results.json").read_text(encoding="utf-8")), texts)
+            result = again(json.loads((HERE / "record.json").read_text(encoding="utf-8")), texts)
         else:
             result = {
                 "command": "python -m experiments.cuda_mutants",
@@ -81,7 +81,7 @@ def write(result: dict[str, Any]) -> None:
     """Keep the record, and what README.md shows of it."""
     record = {**result, "machine": machine()}
     text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-    (HERE / "results.json").write_text(text, encoding="utf-8")
+    (HERE / "record.json").write_text(text, encoding="utf-8")
     renew_readme(result)
 
 

@@ -51,7 +51,7 @@ def measure(folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--name", default="result", help="of the file of results")
+    parser.add_argument("--name", default="record", help="of the record, without .json")
     arguments = parser.parse_args()
     with TemporaryDirectory() as folder:
         result = measure(Path(folder))

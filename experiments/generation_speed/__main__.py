@@ -40,7 +40,7 @@ Generate = Callable[[], list[int]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--name", default="result", help="of the file of results")
+    parser.add_argument("--name", default="record", help="of the record, without .json")
     arguments = parser.parse_args()
     ops = all_ops()
     parameters = Parameters(build(ops, MODEL, 1, 1, head="logits")[0], HOST)

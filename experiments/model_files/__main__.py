@@ -95,7 +95,7 @@ def main() -> None:
         "records": records,
         "versions": versions(),
     }
-    write_json_atomically(HERE / "result.json", result)
+    write_json_atomically(HERE / "record.json", result)
     print(json.dumps({k: v for k, v in result.items() if k != "versions"}, indent=2))
 
 

@@ -37,7 +37,7 @@ def run(backend: str) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--name", default="result", help="of the file of results")
+    parser.add_argument("--name", default="record", help="of the record, without .json")
     name = parser.parse_args().name
     runs = {backend: run(backend) for backend in BACKENDS}
     pairs = zip(*(runs[backend]["losses"] for backend in BACKENDS), strict=True)

@@ -23,7 +23,9 @@ def main() -> None:
         found[way] = json.loads(subprocess.check_output(command, env=environment, text=True))
         print(way, found[way])
     result = {"command": "python experiments/plugins/bf16_products.py", "shape": [N, I, O], **found}
-    (Path(__file__).parent / "bf16_products.json").write_text(json.dumps(result, indent=1) + "\n")
+    (Path(__file__).parent / "record_bf16_products.json").write_text(
+        json.dumps(result, indent=1) + "\n"
+    )
 
 
 def measure() -> None:

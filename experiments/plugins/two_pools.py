@@ -36,7 +36,9 @@ def main() -> None:
                 before = best[shape].get(name, found)
                 best[shape][name] = [min(pair) for pair in zip(before, found, strict=True)]
     result = {"command": "python experiments/plugins/two_pools.py", "milliseconds": best}
-    (Path(__file__).parent / "two_pools.json").write_text(json.dumps(result, indent=1) + "\n")
+    (Path(__file__).parent / "record_two_pools.json").write_text(
+        json.dumps(result, indent=1) + "\n"
+    )
     for shape, rows in best.items():
         print(f"{shape}: product, kernel alone; product, kernel in turns; both in turns (ms)")
         for name, (*times, both) in rows.items():

@@ -84,7 +84,7 @@ def main() -> None:
     result["tokenizer"], result["backend"] = tokenizer, arguments.backend
     result["command"] = "python -m experiments.shakespeare_finetune"
     result["versions"] = versions()
-    write_json_atomically(HERE / ("given.json" if given else "small.json"), result)
+    write_json_atomically(HERE / f"record_{'given' if given else 'small'}.json", result)
     print(json.dumps({k: v for k, v in result.items() if k != "versions"}, indent=2))
 
 

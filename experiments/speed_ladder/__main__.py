@@ -29,7 +29,7 @@ def main() -> int:
     unknown = [name for name in arguments.rungs if name not in RUNGS]
     if unknown:
         parser.error(f"no rung is called {unknown[0]}; there are {', '.join(RUNGS)}")
-    chosen = arguments.rungs or [n for n in RUNGS if not (HERE / f"{n}.json").exists()]
+    chosen = arguments.rungs or [n for n in RUNGS if not (HERE / f"record_{n}.json").exists()]
     failed = []
     for name in chosen:
         command = command_of(name, RUNGS[name], arguments)
@@ -57,7 +57,13 @@ def command_of(name: str, rung: Rung, arguments: argparse.Namespace) -> list[str
     if rung.llmc and arguments.llmc is not None:
         command += ["--llmc", str(arguments.llmc)]
     command += ["--threads", str(rung.threads), "--turns", str(arguments.turns), "--keep-going"]
-    return [*command, "--peer-python", arguments.peer_python, "--report", str(HERE / name)]
+    return [
+        *command,
+        "--peer-python",
+        arguments.peer_python,
+        "--report",
+        str(HERE / f"record_{name}"),
+    ]
 
 
 def environment_of(rung: Rung) -> dict[str, str]:

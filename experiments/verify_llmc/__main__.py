@@ -68,7 +68,7 @@ def main() -> None:
         "rows": found["rows"],
         "versions": versions(),
     }
-    write_json_atomically(HERE / f"{arguments.backend}.json", result)
+    write_json_atomically(HERE / f"record_{arguments.backend}.json", result)
 
 
 if __name__ == "__main__":

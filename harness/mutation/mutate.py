@@ -57,7 +57,7 @@ def run_mutate(
     """Judge mutants of a backend, print what survived. Returns 0 if 95 % or more were noticed.
 
     ops: only the files of these ops. limit: how many mutants, drawn by `seed`; all of them without.
-    report: a folder for mutants.json and survivors.md.
+    report: a folder for record_mutants.json and survivors.md.
     """
     subject = read_subject(backend, ops)
     chosen = draw(subject, limit, seed)

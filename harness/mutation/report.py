@@ -49,7 +49,7 @@ def summary(fates: Sequence[Fate]) -> dict[str, Any]:
 
 
 def write_report(folder: Path, subject: Subject, fates: Sequence[Fate], seed: int) -> None:
-    """mutants.json with every fate, and survivors.md with a place to explain each survivor."""
+    """record_mutants.json with every fate, and survivors.md with a place to explain each survivor."""
     folder.mkdir(parents=True, exist_ok=True)
     record = {
         "backend": subject.backend,
@@ -60,7 +60,7 @@ def write_report(folder: Path, subject: Subject, fates: Sequence[Fate], seed: in
         "mutants_judged": [asdict(fate) for fate in fates],
     }
     text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-    (folder / "mutants.json").write_text(text)
+    (folder / "record_mutants.json").write_text(text)
     (folder / "survivors.md").write_text(_survivors(subject, fates, folder / "survivors.md"))
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")])
+PAGES = sorted(
+    [*(ROOT / "docs").rglob("*.md"), *(ROOT / "experiments").rglob("*.md"), *ROOT.glob("*.md")]
+)
 LINK = re.compile(r"(?<!!)\[[^\]\n]+\]\(([^)\s]+)\)")
 
 
@@ -63,3 +65,32 @@ def test_the_files_that_the_architecture_names_are_there():
     named = set(re.findall(r"[\w/]+\.py|\w+/(?= )", diagram)) - {"mine.py", "/mine.py"}
     assert len(named) > 10
     assert not {name for name in named if not (ROOT / "harness" / name).exists()}
+
+
+def test_the_index_of_docs_links_every_page():
+    docs = ROOT / "docs"
+    linked = {(docs / link.partition("#")[0]).resolve() for link in links_of(docs / "README.md")}
+    linked |= {path / "README.md" for path in linked if path.is_dir()}
+    decisions = set((docs / "decisions").glob("*.md"))  # which have an index of their own
+    missing = set(docs.rglob("*.md")) - decisions - linked - {docs / "README.md"}
+    assert not {str(page.relative_to(ROOT)) for page in missing}
+    assert docs / "decisions" / "README.md" in linked
+
+
+def test_the_index_of_the_experiments_links_every_folder_and_says_its_command():
+    folder = ROOT / "experiments"
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    rows = dict(
+        re.findall(r"^\| \[[^\]]+\]\((\w+)/README\.md\) \| `([^`]+)` \| .+ \|$", text, re.MULTILINE)
+    )
+    assert set(rows) == {page.parent.name for page in folder.glob("*/README.md")}
+    for name, command in rows.items():
+        assert command in (folder / name / "README.md").read_text(encoding="utf-8"), name
+
+
+def test_the_records_of_the_experiments_have_one_name():
+    listed = (ROOT / "experiments").glob("*/*.json")
+    dated = {"gpu_acceptance"}  # many records of one kind, by day and device
+    names = {f"{p.parent.name}/{p.name}" for p in listed if p.parent.name not in dated}
+    given = {"cuda_mutants/explained.json"}  # what a person wrote, and no run
+    assert not {name for name in names if not re.search(r"/record(_\w+)?\.json$", name)} - given

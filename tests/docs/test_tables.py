@@ -1,4 +1,4 @@
-"""README.md's tables are what the records under experiments/ say."""
+"""The tables of README.md and docs/results.md are what the records under experiments/ say."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_every_table_of_the_readme_is_what_its_record_says():
+def test_every_table_is_what_its_record_says():
     command = [sys.executable, "-m", "experiments.tables", "--check"]
     assert subprocess.run(command, cwd=ROOT).returncode == 0, "run python -m experiments.tables"
 
