@@ -4,10 +4,10 @@
     m = beta1 m + (1 - beta1) g        v = beta2 v + (1 - beta2) g^2
     param = param - lr * (m / c1 / (sqrt(v / c2) + eps) + weight_decay * param)
 
-`correction_2` holds c1 = 1 - beta1^t and c2 = 1 - beta2^t. They, and 1 - beta2 in a kernel, are formed
+`correction_2` holds c1 = 1 - beta1^t and c2 = 1 - beta2^t. They, and 1 - beta2 in a kernel, are computed
 in double on the host: 1 - 0.999 in float32 is 120 units in the last place off. What changes from step
-to step is a buffer, so that a captured graph can replay. A clip of NaN is how a step that is not finite
-makes no update, without the host being asked (guard, clip_scale).
+to step is a buffer, so that a captured graph can replay. A clip of NaN makes a step that is
+not finite change nothing, so the host need not decide (guard, clip_scale).
 Source: Loshchilov and Hutter 2017, arXiv:1711.05101; llm.c, gpt2_update.
 """
 

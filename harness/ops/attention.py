@@ -6,8 +6,8 @@
     dp[i,j] = dout[i] · v[j]                         ds = p * (dp - dout[i] · out[i])
     dq = ds · k / sqrt(D)       dk = dsᵀ · q / sqrt(D)       dv = pᵀ · dout
 
-Only `lse` is saved, never the T x T matrix, so a kernel in the manner of flash attention is a
-first-class citizen and any forward can meet any backward.
+Only `lse` is saved, never the T x T matrix, so a flash attention kernel can
+implement the op, and any backward works with any forward.
 Source: Vaswani et al. 2017, arXiv:1706.03762; Dao et al. 2022, arXiv:2205.14135.
 """
 
@@ -35,7 +35,7 @@ def attention_backward(
 ) -> None:
     """Fill dqkv_BT3HD: the gradients of queries, keys and values, packed as they were.
 
-    out_BTHD and lse_BHT are what a forward saved, of whatever backend.
+    out_BTHD and lse_BHT are what a forward saved, on any backend.
     """
 
 

@@ -5,7 +5,7 @@
     p[i,j] = exp(s[i,j]) / sum_j exp(s[i,j])     out[i] = sum_j p[i,j] values[j]
 
 The T new tokens of row b stand at position[b], position[b] + 1, ...; the cache holds what came before.
-What it holds beyond the last of them is never read, whatever it is: rows of unequal length share one
+What it holds beyond the last of them is never read, so rows of unequal length share one
 cache. With position 0 and an empty cache this is the forward of `attention`.
 Source: Shazeer 2019, arXiv:1911.02150, section 2.3 (incremental decoding).
 """

@@ -49,7 +49,7 @@ def layernorm_backward(
 ) -> None:
     """Fill dx_NC; overwrite dweight_C and dbias_C, or add to them if `accumulate`.
 
-    mean_N and rstd_N are what a forward saved, of whatever backend. Each gradient may be None.
+    mean_N and rstd_N are what a forward saved, on any backend. Each gradient may be None.
     """
 
 

@@ -60,7 +60,7 @@ def lora_backward(
 ) -> None:
     """Fill dy_NO and dx_NI; overwrite da_RI and db_SR, or add to them if `accumulate`.
 
-    dx_NI is what flows through the pair alone. low_NR is what a forward kept, of whatever backend.
+    dx_NI is what flows through the pair alone. low_NR is what a forward kept, on any backend.
     Each of the four may be None. dy_NO may share the memory of dout_NO.
     """
 

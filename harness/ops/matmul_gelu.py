@@ -35,7 +35,7 @@ def matmul_gelu_backward(
 ) -> None:
     """Fill dx_NI; overwrite dweight_OI and dbias_O, or add to them if `accumulate`.
 
-    pre_NO is what a forward kept, of whatever backend. Each gradient may be None.
+    pre_NO is what a forward kept, on any backend. Each gradient may be None.
     """
 
 

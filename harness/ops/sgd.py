@@ -4,7 +4,7 @@
     velocity = momentum * velocity + g        param = param - lr * velocity
     (without a velocity: param = param - lr * g)
 
-A clip of NaN is how a step that is not finite makes no update, without the host being asked (guard,
+A clip of NaN makes a step that is not finite change nothing, so the host need not decide (guard,
 clip_scale).
 
 Source: Sutskever et al. 2013 (classical momentum, in the form of torch.optim.SGD).
