@@ -16,7 +16,7 @@ import numpy as np
 
 from backends.cupy_cuda import _gpu_errors
 from backends.cupy_cuda._cubin import cubin
-from backends.cupy_cuda._machine import VARIABLE
+from backends.cupy_cuda._options import VARIABLE
 from harness.device.stream import Stream, shared
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)

@@ -22,9 +22,6 @@ ELEMENTS = {np.dtype(np.float32): "float", BFLOAT16: "bf16"}
 
 i32, i64, f32 = np.int32, np.int64, np.float32
 
-COMPILE_OPTIONS = ("-std=c++17",)
-"""Of nvrtc, beside the architecture and the defines: IEEE arithmetic, denormal numbers included."""
-
 THREADS = 256
 """Of a block, where nothing says otherwise."""
 

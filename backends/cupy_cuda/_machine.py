@@ -18,10 +18,9 @@ import os
 from functools import cache
 from importlib import import_module
 
+from backends.cupy_cuda._options import VARIABLE
 from harness.device.stream import Recorder, shared
 from harness.errors import PluginError, ResourceError
-
-VARIABLE = "HARNESS_CUDA_ON_CPU"
 
 
 @cache

@@ -1,5 +1,8 @@
 """What `cupy.matmul=cublas` and its like chose: which library, where there are two ways."""
 
+VARIABLE = "HARNESS_CUDA_ON_CPU"
+"""Of the environment: the kernels run on the CPU in the GPU's place."""
+
 CHOICES = {
     "matmul": ("cublaslt", "cublas"),
     "attention": ("cudnn", "flash"),

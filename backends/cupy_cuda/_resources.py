@@ -17,7 +17,8 @@ from pathlib import Path
 
 from backends.cupy_cuda import plugin  # noqa: F401 - importing it makes every Source
 from backends.cupy_cuda._compilers import compiler, figures
-from backends.cupy_cuda._launch import COMPILE_OPTIONS, Source
+from backends.cupy_cuda._cubin import COMPILE_OPTIONS
+from backends.cupy_cuda._launch import Source
 
 ARCHITECTURES = ("sm_80", "sm_90")
 FOLDER = Path(__file__).resolve().parents[2] / "experiments" / "cuda_kernels"

@@ -1,4 +1,4 @@
-"""Memory of the device for what an op needs in between, as harness/device/lent_scratch.py says.
+"""Memory of the device for what an op needs in between, as harness/device/workspace.py says.
 
     sums_BC, = scratch((BLOCKS, C))
 
@@ -6,7 +6,7 @@ Nothing is taken while a graph is captured: a plan has lent all that its ops nee
 """
 
 from backends.cupy_cuda._machine import machine
-from harness.device.lent_scratch import LentScratch, room
+from harness.device.workspace import Workspace, room
 
 __all__ = ["available", "lend", "needed", "room", "scratch", "takes"]
 
@@ -19,6 +19,6 @@ def _view(memory, offset, shape, dtype):
     return machine().view(memory, offset, shape, dtype)
 
 
-_memory = LentScratch(_empty, _view)
+_memory = Workspace(_empty, _view)
 takes, needed, lend = _memory.takes, _memory.needed, _memory.lend
 available, scratch = _memory.available, _memory.scratch

@@ -1,9 +1,9 @@
-"""Memory of the host for what a kernel needs in between, as harness/device/lent_scratch.py says."""
+"""Memory of the host for what a kernel needs in between, as harness/device/workspace.py says."""
 
 import numpy as np
 
 from harness.device.hooks import HOST
-from harness.device.lent_scratch import LentScratch, room
+from harness.device.workspace import Workspace, room
 
 __all__ = ["available", "lend", "needed", "room", "scratch", "takes"]
 
@@ -12,6 +12,6 @@ def _view(memory, offset, shape, dtype):
     return np.ndarray(shape, dtype, memory, offset)
 
 
-_memory = LentScratch(HOST.empty, _view)
+_memory = Workspace(HOST.empty, _view)
 takes, needed, lend = _memory.takes, _memory.needed, _memory.lend
 available, scratch = _memory.available, _memory.scratch

@@ -10,6 +10,9 @@ from importlib.util import find_spec
 
 from numba import config
 
+VARIABLE = "NUMBA_ENABLE_CUDASIM"
+"""Of the environment: the simulator in the GPU's place."""
+
 SIMULATED = bool(config.ENABLE_CUDASIM)
 """Whether kernels run in the simulator: NUMBA_ENABLE_CUDASIM=1, as it was when numba was imported."""
 

@@ -17,9 +17,9 @@ import numpy as np
 from numba import types
 
 from backends.numba_cuda import _gpu_errors
+from backends.numba_cuda._compiled import VARIABLE
 from backends.numba_cuda._driver import Driver
 from backends.numba_cuda._kept import keep, was_compiled
-from backends.numba_cuda._machine import VARIABLE
 from backends.numba_cuda._narrow import as_bits
 from harness.device.stream import Stream, shared
 

@@ -11,11 +11,9 @@ The two of them, `_gpu.Gpu` and `simulator.machine.Simulator`, have these member
 
 from functools import cache
 
-from backends.numba_cuda._compiled import SIMULATED
+from backends.numba_cuda._compiled import SIMULATED, VARIABLE
 from harness.device.stream import Recorder, shared
 from harness.errors import PluginError, ResourceError
-
-VARIABLE = "NUMBA_ENABLE_CUDASIM"
 
 _instead = []
 

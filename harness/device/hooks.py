@@ -15,6 +15,11 @@ ALIGNMENT = 128
 """Bytes. Every buffer begins at a multiple of it: a cache line pair, and a GPU's widest access."""
 
 
+def aligned(nbytes: int) -> int:
+    """nbytes, rounded up to the alignment of every buffer."""
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
+
+
 @hookspec
 def empty(nbytes: int) -> Any:
     """Memory of nbytes, uninitialised, beginning at a multiple of 128 bytes."""

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from harness.device.hooks import HOST, Device
+from harness.device.hooks import HOST, Device, aligned
 from harness.execution.parameters import LOW, Parameters
 from harness.execution.shared_buffers import SHARED_KINDS, Commons
 from harness.graph.program import Tensor
-from harness.planning.arena import aligned
 from harness.planning.bf16_weights import ARENA, part_of
 from harness.planning.plan import Plan, Step, Version, View
 from harness.plugins.dispatch import bind

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.device.hooks import Device
-from harness.planning.arena import aligned
+from harness.device.hooks import Device, aligned
 from harness.planning.plan import Version
 
 SHARED_KINDS = ("state", "parameter")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.device.hooks import ALIGNMENT
+from harness.device.hooks import aligned
 
 
 @dataclass(eq=False)
@@ -26,11 +26,6 @@ class ArenaUse:
     nbytes: int
     live: int
     scratch: int
-
-
-def aligned(nbytes: int) -> int:
-    """nbytes, rounded up to the alignment of every buffer."""
-    return -(-nbytes // ALIGNMENT) * ALIGNMENT
 
 
 def live_bytes(blocks: Sequence[Block]) -> int:

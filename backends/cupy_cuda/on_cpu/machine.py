@@ -19,7 +19,7 @@ import ml_dtypes
 import numpy as np
 
 from backends.cupy_cuda._gpu_errors import no_kernel
-from backends.cupy_cuda._machine import VARIABLE
+from backends.cupy_cuda._options import VARIABLE
 from backends.cupy_cuda.on_cpu.compiler import POOL, compile_seconds, compiled, found_compiler
 from harness.device.hooks import HOST
 from harness.device.stream import Recorder

@@ -1,7 +1,7 @@
 """The arrays of a kernel: NumPy's own, with an error where an index is not within them.
 
 Checked     looks at every index; nothing else is different
-Watched     tells watchers of every element that is loaded or stored: traffic.py, races.py
+Watched     tells watchers of every element that is loaded or stored: counting.py, races.py
 
 A negative index counts from the end in NumPy, and mostly it is a guard that was forgotten.
 """

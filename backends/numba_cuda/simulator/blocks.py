@@ -21,7 +21,7 @@ from numba.cuda.simulator.kernelapi import (
 )
 from numba.cuda.simulator.vector_types import vector_types
 
-from backends.numba_cuda.simulator import faults, races, traffic
+from backends.numba_cuda.simulator import counting, faults, races
 from backends.numba_cuda.simulator.arrays import GLOBAL, of_kernel
 from backends.numba_cuda.simulator.atomic import Atomic
 from backends.numba_cuda.simulator.memory import Local, Shared
@@ -137,8 +137,8 @@ class Grid:
             self.workers.stop()
 
     def _watchers(self):
-        counting = [traffic.Counting(each, self.function.__name__) for each in traffic.active]
-        return (*counting, races.Races(self)) if self.mode.word == "races" else tuple(counting)
+        counts = [counting.Counting(each, self.function.__name__) for each in counting.active]
+        return (*counts, races.Races(self)) if self.mode.word == "races" else tuple(counts)
 
     def _arguments(self, arguments):
         names = self.function.__code__.co_varnames

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.cupy_cuda._machine import VARIABLE
+from backends.cupy_cuda._options import VARIABLE
 from backends.cupy_cuda.on_cpu.machine import Cpu
 from harness.conformance.judge import judge
 from harness.errors import ConfigError, ResourceError

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from harness.device.hooks import ALIGNMENT, HOST
-from harness.device.lent_scratch import LentScratch, room
+from harness.device.workspace import Workspace, room
 
 
 @pytest.fixture
 def memory():
-    return LentScratch(HOST.empty, HOST.view)
+    return Workspace(HOST.empty, HOST.view)
 
 
 def test_a_half_op_needs_what_its_function_says_and_any_other_nothing(memory):

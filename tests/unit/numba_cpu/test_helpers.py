@@ -114,7 +114,7 @@ def test_a_tile_of_wider_arrays_is_multiplied_where_it_lies():
     assert (np.delete(out, np.s_[4:13], axis=1) == 7).all()
 
 
-def test_lent_scratch_is_used_and_too_little_of_it_is_refused():
+def test_a_workspace_is_used_and_too_little_of_it_is_refused():
     memory = HOST.empty(_scratch.room((100,), (3, 5)))
     _scratch.lend(memory)
     try:

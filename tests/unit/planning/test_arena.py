@@ -5,8 +5,8 @@ from itertools import combinations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.device.hooks import ALIGNMENT
-from harness.planning.arena import Block, aligned, live_bytes, place
+from harness.device.hooks import ALIGNMENT, aligned
+from harness.planning.arena import Block, live_bytes, place
 
 
 @st.composite

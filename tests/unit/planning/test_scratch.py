@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from harness.device.hooks import aligned
 from harness.errors import PluginError
 from harness.models.gpt2 import build
-from harness.planning.arena import aligned
 from harness.training.plan_table import totals
 from harness.training.trainer import TrainerSettings, TrainingPlan
 

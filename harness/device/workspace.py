@@ -1,4 +1,4 @@
-"""A backend's side of scratch: memory for what its ops need in between, lent by the plan.
+"""A backend's workspace: memory for what its ops need in between, lent by the plan.
 
 A file whose half-op needs some says how much, at the sizes of a call, and asks for that in the call:
 
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from harness.contract import Shape
-from harness.planning.arena import aligned
+from harness.device.hooks import aligned
 
 Needs = Callable[[Mapping[str, int], str, int], int]
 """(dims, precision, most) -> bytes; see `scratch_bytes` in harness/device/hooks.py."""
@@ -29,8 +29,8 @@ def room(*shapes: Shape, dtype: Any = np.float32) -> int:
     return sum(aligned(math.prod(shape) * np.dtype(dtype).itemsize) for shape in shapes)
 
 
-class LentScratch:
-    """The scratch of one backend. empty, view: how it takes memory, and sees part of it as an array."""
+class Workspace:
+    """A backend's workspace. empty, view: how it takes memory, and sees part of it as an array."""
 
     def __init__(self, empty: Callable[[int], Any], view: Callable[..., Any]) -> None:
         self._empty, self._view = empty, view
