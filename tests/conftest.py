@@ -1,7 +1,12 @@
-"""Where there is no GPU, the kernels of `cupy` and `numba_cuda` run on the CPU (docs/gpu.md).
+"""What all tests share: kernels of a GPU run on the CPU where there is none, and whole folders run on all cores.
 
-And Ctrl-C means something: a shell starts a job in the background with SIGINT ignored, and the commands
-that tests interrupt would inherit that.
+Where there is no GPU, the kernels of `cupy` and `numba_cuda` run on the CPU (docs/gpu.md). And Ctrl-C means
+something: a shell starts a job in the background with SIGINT ignored, and the commands that tests interrupt
+would inherit that.
+
+`pytest` and `pytest tests/FOLDER` start one worker process for each core (pytest-xdist). A file's tests stay in
+one process, and so do all tests of one backend: nothing is compiled twice. One file, one test, `--pdb`, `-s` and
+benchmarks run in one process; `-n 0` asks for that, `-n 4` for four workers.
 """
 
 import ctypes
@@ -11,7 +16,24 @@ from pathlib import Path
 
 import pytest
 
+from harness.machine.threads import cores_allowed
+
 REPOSITORY = Path(__file__).resolve().parents[1]
+TESTS = REPOSITORY / "tests"
+MAX_WORKERS = 8  # a worker with every backend loaded takes about 1 GB
+
+# Begun first, since they take longest: a long group that begins last leaves the other cores idle.
+LONGEST_FIRST = (
+    "numba",
+    "numba_cuda",
+    "cupy",
+    "tests/docs/test_tutorial.py",
+    "tests/docs/test_commands.py",
+    "numpy",
+    "tests/integration/test_numba_cuda_runs.py",
+    "tests/integration/test_cupy_runs.py",
+    "tests/integration/test_peak_memory.py",
+)
 
 
 def gpu_there() -> bool:
@@ -33,6 +55,64 @@ if not gpu_there():
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the options
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    if not config.pluginmanager.hasplugin("xdist") or hasattr(config, "workerinput"):
+        return
+    option = config.option
+    if option.numprocesses is None and option.dist == "no" and not option.tx and worth_it(config):
+        option.numprocesses = min(cores_allowed(), MAX_WORKERS)
+    if option.numprocesses:
+        option.loadscopereorder = False  # the order is ours: see LONGEST_FIRST
+
+
+def worth_it(config: pytest.Config) -> bool:
+    """Whether whole folders of tests run, and nobody wants to see one process at work."""
+    option = config.option
+    alone = option.usepdb or option.trace or option.capture == "no" or option.collectonly
+    timed = option.benchmark_only or option.benchmark_enable
+    folders = [(config.invocation_params.dir / argument).resolve() for argument in config.args]
+    whole = all(folder in (REPOSITORY, TESTS) or folder.parent == TESTS for folder in folders)
+    return not alone and not timed and whole and cores_allowed() > 1
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log):
+    """Hand out whole groups. (Called in the process that starts the workers.)"""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    return Groups(config, log) if config.option.dist in ("load", "loadscope") else None
+
+
+def group_of(nodeid: str) -> str:
+    """The tests that share a process: those of a backend, those of a page, those of a file."""
+    path, _, test = nodeid.partition("::")
+    parameters = test.partition("[")[2]
+    if path == "tests/conformance/test_suite.py":
+        return parameters.partition("-")[0]
+    if path.startswith("tests/unit/numba_cpu/"):
+        return "numba"
+    if path == "tests/docs/test_commands.py":
+        return nodeid
+    return path
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In a worker, the longest groups come first."""
+    if hasattr(config, "workerinput"):
+        rank = {name: number for number, name in enumerate(LONGEST_FIRST)}
+
+        def place(item: pytest.Item) -> int:
+            group = group_of(item.nodeid)
+            return rank.get(group, rank.get(group.partition("::")[0], len(rank)))
+
+        items.sort(key=place)
 
 
 @pytest.fixture
