@@ -4,13 +4,12 @@ Every contestant is a process of its own. All are built, one after the other; th
 A B C A B C: while one computes, the others wait for a line, or are stopped.
 """
 
-import json
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,20 @@ import numpy.typing as npt
 
 from harness import ROOT
 from harness.bench.contest.contestant import Child, Contestant
+from harness.bench.contest.entrants import (
+    PEERS,
+    Entrants,
+    check_same_work,
+    device_of,
+    peer_and_threads,
+    why_no_torch,
+)
 from harness.bench.contest.peers import llmc, llmc_cuda
 from harness.bench.timing import Timing
 from harness.bench.waterfall import Waterfall, waterfall_of
 from harness.config import command_line
-from harness.config.config import RunConfig, model_of, trainer_settings
+from harness.config.config import model_of, trainer_settings
 from harness.contract import core_ops
-from harness.contract.precision import Precision
 from harness.data import Dataset, Sequences
 from harness.errors import ConfigError, HarnessError
 from harness.interchange.initial_model import InitialModel
@@ -38,10 +44,7 @@ from harness.machine.reexec import CORETYPE
 from harness.machine.threads import threads_for
 from harness.models.gpt2 import build
 from harness.models.kinds import tensor_shapes
-from harness.plugins.dispatch import Dispatch
-from harness.plugins.loading import all_ops
 from harness.run.data import load_data
-from harness.training.training_plan import TrainerSettings
 
 COMPARED_LOSSES = 10
 TURN_S = 0.25
@@ -50,42 +53,15 @@ TURN_S = 0.25
 PAUSE_S = 0.05
 """Before each turn: the neighbour's threads spin for some milliseconds after their work."""
 
-PEERS = {
-    "torch": {"compile": False, "bf16": False},
-    "torch-compile": {"compile": True, "bf16": False},
-    "torch-bf16": {"compile": False, "bf16": True},
-    "torch-bf16-compile": {"compile": True, "bf16": True},
-    "torch-tf32": {"compile": False, "bf16": False, "tf32": True},
-    "torch-tf32-compile": {"compile": True, "bf16": False, "tf32": True},
-}
 OURS = "harness.bench.contest.ours"
 TORCH_PEER = Path(__file__).parent / "peers" / "torch_peer.py"
 LLMC = "llm.c"
 
 
-@dataclass(frozen=True)
-class Field:
-    """Who is to train. ours: name -> its overrides; the first is what the others are compared with.
-
-    peers: names of PEERS; `torch@1` has one thread. llmc: a built train_gpt2. python: the peers'.
-    threads: everyone's, where an override or a peer's name does not say otherwise.
-    keep_going: who cannot be built is listed as not run, and the others train.
-    alone: nobody is built before its turn, which is then its only one: a device's memory is for one.
-    """
-
-    ours: Mapping[str, Sequence[str]]
-    peers: Sequence[str] = ()
-    llmc: Path | None = None
-    python: str = sys.executable
-    threads: int | None = None
-    keep_going: bool = False
-    alone: bool = False
-
-
 class Contest:
     """The contestants of a field, built when it is entered as a context, and ended with it."""
 
-    def __init__(self, field: Field) -> None:
+    def __init__(self, field: Entrants) -> None:
         self.field = field
         self.machine, self.load = this_machine(), load_average()
         said = [] if field.threads is None else [f"threads={field.threads}"]
@@ -332,62 +308,3 @@ class Contest:
             for name, one in self.contestants.items()
             if name in self.overrides and isinstance(one, Child)
         ]
-
-
-def device_of(settings: TrainerSettings) -> str:
-    """The device that a trainer's parameters live on; the host, where its backend cannot be loaded."""
-    try:
-        dispatch = Dispatch(all_ops(), settings.ops, settings.options)
-        return dispatch.choose(settings.optimizer.op).backend.device
-    except HarnessError:
-        return "host"  # the contestant itself will say what is wrong
-
-
-def check_same_work(
-    settings: Mapping[str, TrainerSettings], configs: Mapping[str, RunConfig]
-) -> None:
-    """Variants may choose how a step is computed, and nothing that makes another step of it."""
-    free = {"ops": {}, "wrappers": (), "transfer": "", "precision": Precision(), "recompute": ""}
-    free |= {"options": {}, "capture": ""}
-    works = {}
-    for name, one in settings.items():
-        config = configs[name]
-        work = asdict(replace(one, **free, scratch_bytes=0))  # type: ignore[arg-type]
-        # The settings of all have the first one's vocabulary; the rest of the model is each one's own.
-        own = {"model": asdict(config.model), "data": asdict(config.data)}
-        works[name] = {**work, **own, "optimizer.lr": config.optimizer.lr}
-    (first, work), *others = works.items()
-    for name, other in others:
-        different = [key for key in work if json.dumps(work[key]) != json.dumps(other[key])]
-        if different:
-            raise ConfigError(
-                f"{first} and {name} would not do the same work",
-                slug="bench-different-work",
-                differ=", ".join(different),
-                do="only backend=, ops.NAME=, precision=, recompute=, scratch_mib=, threads=, "
-                "blas_kernel=, capture=, BACKEND.NAME= and transfer= may differ",
-            )
-
-
-def why_no_torch(settings: TrainerSettings) -> str:
-    """Why a peer cannot do the same work, wherever it runs; empty where it can."""
-    if settings.optimizer.op != "adamw":
-        return "the peer has AdamW only"
-    if (settings.model.attention, settings.model.activation) != ("attention", "gelu"):
-        return "the peer is a plain GPT-2"
-    if settings.adapter is not None:
-        return "the peer has no adapters"
-    return ""
-
-
-def peer_and_threads(name: str) -> tuple[str, int | None]:
-    """`torch@1`: a name of PEERS, and its own number of threads. Raises ConfigError for another name."""
-    kind, at, threads = name.partition("@")
-    if kind not in PEERS or (at and not (threads.isdecimal() and int(threads) > 0)):
-        raise ConfigError(
-            f"no peer is called '{name}'",
-            slug="bench-unknown-peer",
-            there_are=", ".join(PEERS),
-            do="torch@1 for one of them with threads of its own",
-        )
-    return kind, int(threads) if at else None

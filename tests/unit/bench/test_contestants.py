@@ -210,7 +210,8 @@ def test_llmc_is_not_asked_for_work_that_it_does_not_do(llmcs_work, change, reas
 
 
 def test_a_trainer_of_llmcs_that_is_not_there_is_refused():
-    from harness.bench.contest.contest import Contest, Field
+    from harness.bench.contest.contest import Contest
+    from harness.bench.contest.entrants import Entrants
 
     with pytest.raises(ConfigError, match="is not a program"):
-        Contest(Field({"numpy": ["experiment=llmc_cpu", "model=micro"]}, llmc=Path("nowhere")))
+        Contest(Entrants({"numpy": ["experiment=llmc_cpu", "model=micro"]}, llmc=Path("nowhere")))
