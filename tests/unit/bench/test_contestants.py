@@ -12,12 +12,13 @@ import numpy as np
 import psutil
 import pytest
 
-from harness.bench.contest.contestant import WORKER, Child, how_it_ended
+from harness.bench.contest.contestant import WORKER, Child
 from harness.bench.contest.peers import llmc
 from harness.bench.contest.worker import held_bytes, peak_bytes
 from harness.config.command_line import compose
 from harness.config.config import model_of, trainer_settings
 from harness.errors import ConfigError, ResourceError
+from harness.machine.child import how_it_ended
 from harness.models.gpt2 import GPT2
 from harness.models.lora import Lora
 from harness.training.optimizer import OptimizerSettings
