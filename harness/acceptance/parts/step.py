@@ -18,7 +18,7 @@ import numpy as np
 from harness.acceptance.goals import PROMISED, mfu
 from harness.acceptance.parts.ops import peaks_in, rates
 from harness.acceptance.parts.training import gpt2_124m, relative_difference, small
-from harness.acceptance.piece import Asked, NotHere, Part, Piece, Result
+from harness.acceptance.piece import Asked, Part, Piece, Result, Unavailable
 from harness.bench.contest.alone import take_turn, waterfall
 from harness.bench.contest.contest import LLMC, Contest
 from harness.bench.contest.entrants import Entrants
@@ -102,10 +102,10 @@ def turn(
     except HarnessError as error:
         # A peer that dies has no bearing on ours, and a size that does not fit is no wrong result.
         if who != ours or error.slug in TOO_LARGE:
-            raise NotHere(f"{error.headline}: {error.facts.get('found', '')}") from error
+            raise Unavailable(f"{error.headline}: {error.facts.get('found', '')}") from error
         raise
     if alone.absent or alone.timing is None:
-        raise NotHere(alone.absent)
+        raise Unavailable(alone.absent)
     base = found.get(ours, {}).get("losses") or alone.losses
     count = min(len(base), len(alone.losses))
     apart = relative_difference(alone.losses[:count], base[:count])

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import threadpoolctl  # type: ignore[import-untyped]
 
-from harness.bench.contest.contest import Contest
+from harness.bench.contest.contest import Contest, heading_of
 from harness.bench.contest.entrants import Entrants, peer_and_threads
 from harness.bench.contest.report import Result
 from harness.bench.report import write
@@ -66,14 +66,14 @@ def run_bench_train(
     with threadpoolctl.threadpool_limits(contest.threads):
         peaks = peaks or _peaks_for(contest)
     with contest:
-        show(contest.heading())
+        show(heading_of(contest))
         timings = contest.run(turns)
         waterfalls = contest.waterfalls(peaks)
         result = Result(contest, timings, waterfalls, peaks)
     for line in result.lines():
         show(line)
     if report is not None:
-        markdown = "```text\n" + "\n".join([contest.heading(), *result.lines()]) + "\n```\n"
+        markdown = "```text\n" + "\n".join([heading_of(contest), *result.lines()]) + "\n```\n"
         files = write(report, result.record(), markdown)
         show("written: " + ", ".join(map(str, files)))
     return 0 if result.agrees else NumericsError.exit_code

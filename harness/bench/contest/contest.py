@@ -77,7 +77,7 @@ class Contest:
         self.learning_rate = first.optimizer.lr
         self.device = device_of(self.settings)
         self.absent: dict[str, str] = {}
-        self._names = [*self.overrides, *field.peers]
+        self.names = [*self.overrides, *field.peers]
         if field.llmc is not None:
             self._ask_llmc(field.llmc, data)
         self.tokens = data.train[: self._tokens_of_llmc()]
@@ -99,7 +99,7 @@ class Contest:
         if reason:
             self.absent[LLMC] = reason
         else:
-            self._names.append(LLMC)
+            self.names.append(LLMC)
 
     @property
     def on_device(self) -> bool:
@@ -114,7 +114,7 @@ class Contest:
     def _first_batches(self, data: Dataset) -> npt.NDArray[np.int32]:
         """(ten, 2, sequences, tokens): x and y of the steps whose losses are compared."""
         settings = self.settings
-        if LLMC in self._names:
+        if LLMC in self.names:
             B, T = settings.batch_size, settings.sequence_length
             return llmc.batches(data.train, COMPARED_LOSSES, B, T)
         count = settings.batch_size * settings.gradient_accumulation
@@ -131,7 +131,7 @@ class Contest:
         self._folder = tempfile.TemporaryDirectory(prefix="harness-bench-")
         try:
             self._write_files(Path(self._folder.name))
-            for name in () if self.field.alone else self._names:
+            for name in () if self.field.alone else self.names:
                 self._build(name)
         except BaseException:
             self.__exit__()
@@ -149,9 +149,9 @@ class Contest:
         self.batches.tofile(self.batches_file)
         torch = bool(self.field.peers) and not why_no_torch(self.settings)
         initial = InitialModel(self.model, self.settings.seed)
-        if torch or (LLMC in self._names and not self.on_device):
+        if torch or (LLMC in self.names and not self.on_device):
             write_llmc_model(self.weights_file, initial)
-        if LLMC in self._names and self.on_device:
+        if LLMC in self.names and self.on_device:
             write_llmc_model(self._low_weights_file, initial, "bfloat16")
 
     @property
@@ -206,7 +206,7 @@ class Contest:
                     self.learning_rate,
                 )
             return llmc.Llmc(program, self.weights_file, self.tokens, folder, self.threads)
-        spec = {**common, **self._peer_spec(name)}
+        spec = {**common, **peer_spec(self, name)}
         return Child(name, self.field.python, str(TORCH_PEER), spec, os.environ)
 
     def _environment(self, name: str) -> dict[str, str]:
@@ -217,48 +217,6 @@ class Contest:
         if self.configs[name].blas_kernel == "library":
             environment.pop(CORETYPE, None)
         return environment
-
-    def _peer_spec(self, name: str) -> dict[str, Any]:
-        kind, threads = peer_and_threads(name)
-        settings, layout = self.settings, Layout(self.model)
-        rule = settings.optimizer.decay
-        program, _ = build(core_ops(), self.model, 1, 1)
-        return {
-            **PEERS[kind],
-            "device": "cuda" if self.on_device else "cpu",
-            "threads": threads or self.threads,
-            "model": asdict(self.model),
-            "optimizer": asdict(settings.optimizer),
-            "decayed": [
-                p.name
-                for p in program.parameters.values()
-                if rule == "all" or (rule == "matrices" and p.decay)
-            ],
-            "micro_batch": settings.batch_size,
-            "clip_norm": settings.clip_norm,
-            "loss_gradient": settings.loss_gradient,
-            "weights_file": str(self.weights_file),
-            "weights": {
-                name: (HEADER_BYTES + 4 * layout.offset(name), shape)
-                for name, shape in tensor_shapes(self.model).items()
-            },
-        }
-
-    def heading(self) -> str:
-        """What is trained, by whom, on what."""
-        settings, model = self.settings, self.model
-        batches = "; batches as llm.c takes them" if LLMC in self._names else ""
-        rows = [
-            f"{model.parameters:,} parameters: {model.layers} layers, {model.heads}"
-            f" heads, {model.channels} channels, vocabulary {model.vocab_size:,};"
-            f" {settings.gradient_accumulation} x {settings.batch_size} sequences of"
-            f" {settings.sequence_length} tokens, {settings.precision.policy},"
-            f" {settings.optimizer.name}, clip_norm {settings.clip_norm}{batches}",
-            f"on {self.machine}; {self.threads} threads each; load before {self.load:.1f}",
-            *(f"{one.name}: {one.what}" for one in self.contestants.values()),
-            *(f"{name}: not run ({reason})" for name, reason in self.absent.items()),
-        ]
-        return "\n".join(rows)
 
     def run(self, turns: int) -> dict[str, Timing]:
         """Ten steps of each, in turns, for the losses; then turns of about TURN_S. Seconds a step."""
@@ -308,3 +266,47 @@ class Contest:
             for name, one in self.contestants.items()
             if name in self.overrides and isinstance(one, Child)
         ]
+
+
+def peer_spec(contest: "Contest", name: str) -> dict[str, Any]:
+    kind, threads = peer_and_threads(name)
+    settings, layout = contest.settings, Layout(contest.model)
+    rule = settings.optimizer.decay
+    program, _ = build(core_ops(), contest.model, 1, 1)
+    return {
+        **PEERS[kind],
+        "device": "cuda" if contest.on_device else "cpu",
+        "threads": threads or contest.threads,
+        "model": asdict(contest.model),
+        "optimizer": asdict(settings.optimizer),
+        "decayed": [
+            p.name
+            for p in program.parameters.values()
+            if rule == "all" or (rule == "matrices" and p.decay)
+        ],
+        "micro_batch": settings.batch_size,
+        "clip_norm": settings.clip_norm,
+        "loss_gradient": settings.loss_gradient,
+        "weights_file": str(contest.weights_file),
+        "weights": {
+            name: (HEADER_BYTES + 4 * layout.offset(name), shape)
+            for name, shape in tensor_shapes(contest.model).items()
+        },
+    }
+
+
+def heading_of(contest: "Contest") -> str:
+    """What is trained, by whom, on what."""
+    settings, model = contest.settings, contest.model
+    batches = "; batches as llm.c takes them" if LLMC in contest.names else ""
+    rows = [
+        f"{model.parameters:,} parameters: {model.layers} layers, {model.heads}"
+        f" heads, {model.channels} channels, vocabulary {model.vocab_size:,};"
+        f" {settings.gradient_accumulation} x {settings.batch_size} sequences of"
+        f" {settings.sequence_length} tokens, {settings.precision.policy},"
+        f" {settings.optimizer.name}, clip_norm {settings.clip_norm}{batches}",
+        f"on {contest.machine}; {contest.threads} threads each; load before {contest.load:.1f}",
+        *(f"{one.name}: {one.what}" for one in contest.contestants.values()),
+        *(f"{name}: not run ({reason})" for name, reason in contest.absent.items()),
+    ]
+    return "\n".join(rows)

@@ -10,7 +10,7 @@ import pytest
 
 from harness.bench import commands
 from harness.bench.contest.command import entries, run_bench_train
-from harness.bench.contest.contest import COMPARED_LOSSES, Contest
+from harness.bench.contest.contest import COMPARED_LOSSES, Contest, heading_of
 from harness.bench.contest.entrants import Entrants, check_same_work, peer_and_threads, why_no_torch
 from harness.bench.contest.report import BF16_TOLERANCE, Result
 from harness.bench.waterfall import waterfall_of, works_of
@@ -45,7 +45,8 @@ def fake_torch(monkeypatch):
     def use(**modes):
         monkeypatch.setattr("harness.bench.contest.contest.TORCH_PEER", FAKE_PEER)
         modes = {name.replace("_", "-"): mode for name, mode in modes.items()}
-        monkeypatch.setattr(Contest, "_peer_spec", lambda self, name: {"mode": modes[name]})
+        peers = "harness.bench.contest.contest.peer_spec"
+        monkeypatch.setattr(peers, lambda contest, name: {"mode": modes[name]})
 
     return use
 
@@ -146,7 +147,7 @@ def test_who_is_missing_is_listed_when_the_others_keep_going(micro, short_turns,
         timings = contest.run(turns=1)
     assert list(timings) == ["numpy"]
     assert contest.absent["torch"] == "RuntimeError: no kernel for that"
-    assert "numpi: not run (no backend is called 'numpi'" in contest.heading()
+    assert "numpi: not run (no backend is called 'numpi'" in heading_of(contest)
 
 
 def test_a_contest_without_any_of_ours_is_refused(micro, fake_torch):
@@ -161,7 +162,7 @@ def test_a_peer_that_is_absent_is_listed_and_one_that_dies_is_an_error(
 ):
     fake_torch(torch="absent", torch_compile="killed")
     with Contest(Entrants(entries(micro, [], []), ["torch", "torch-compile"])) as contest:
-        assert "torch: not run (it is Sunday)" in contest.heading()
+        assert "torch: not run (it is Sunday)" in heading_of(contest)
         ours = contest.contestants["numpy"].pid
         with pytest.raises(ResourceError, match="torch-compile gave up in step 3"):
             contest.run(turns=3)
@@ -176,7 +177,7 @@ def test_llmc_takes_its_turns_on_its_own_batches(micro, peaks, short_turns, tmp_
     ours = entries([*data, "experiment=llmc_cpu", "model=tiny", "model.layers=1"], [], [])
     with Contest(Entrants(ours, llmc=program)) as contest:
         assert contest.batches.shape == (10, 2, 4, 64)
-        assert "batches as llm.c takes them" in contest.heading()
+        assert "batches as llm.c takes them" in heading_of(contest)
         result = Result(contest, contest.run(turns=1), [], peaks)
     assert list(result.timings) == ["numpy", "llm.c"]
     assert np.diff(contest.contestants["llm.c"].losses[:10]).tolist() == [1.0] * 9

@@ -20,7 +20,7 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def head_of(
+def header_of(
     asked: Asked, absent: dict[str, str], gpu: driver.Gpu | None, on: str, when: datetime
 ) -> dict[str, Any]:
     """A record before its first part."""
