@@ -10,7 +10,8 @@ from pathlib import Path
 from experiments.bad_files.campaign import FAULTS, run
 from experiments.bad_files.child import MEMORY_BYTES, TIME_S
 from experiments.bad_files.formats import FORMATS
-from harness.run.folder import versions, write_json_atomically
+from harness.machine.provenance import versions
+from harness.run.folder import write_json_atomically
 
 HERE = Path(__file__).parent
 

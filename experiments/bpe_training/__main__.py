@@ -16,7 +16,8 @@ import numpy as np
 from harness.data.sources import read_text
 from harness.data.splits import tail
 from harness.data.tokenizer_file import tokenizer_bytes
-from harness.run.folder import versions, write_json_atomically
+from harness.machine.provenance import versions
+from harness.run.folder import write_json_atomically
 from harness.tokenizers import BpeTokenizer, train_bpe
 from harness.tokenizers.byte_alphabet import printable
 

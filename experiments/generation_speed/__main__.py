@@ -22,10 +22,11 @@ from harness.bench import op_times
 from harness.decoding.decoder import Decoder, NextToken, Recomputer
 from harness.device.hooks import HOST
 from harness.execution.parameters import Parameters
+from harness.machine.provenance import versions
 from harness.models.gpt2 import GPT2, build
 from harness.plugins.dispatch import Dispatch
 from harness.plugins.loading import all_ops
-from harness.run.folder import versions, write_json_atomically
+from harness.run.folder import write_json_atomically
 
 HERE = Path(__file__).parent
 MODEL = GPT2(layers=12, heads=12, channels=768, positions=1024, vocab_size=50257)

@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from harness.run.folder import versions, write_json_atomically
+from harness.machine.provenance import versions
+from harness.run.folder import write_json_atomically
 
 HERE = Path(__file__).parent
 SHAPE = "layers=12, heads=12, channels=768, positions=1024, vocab_size=50257"

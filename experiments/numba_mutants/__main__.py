@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.mutation.mutate import Worker, draw, read_subject
+from harness.mutation.mutate import draw, read_subject
 from harness.mutation.report import write_report
+from harness.mutation.workers import Worker
 
 HERE = Path(__file__).resolve().parent
 FILES = (

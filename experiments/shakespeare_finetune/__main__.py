@@ -14,7 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from harness.run.folder import versions, write_json_atomically
+from harness.machine.provenance import versions
+from harness.run.folder import write_json_atomically
 from harness.run.metrics import read
 
 HERE = Path(__file__).parent

@@ -15,7 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from harness.run.folder import versions, write_json_atomically
+from harness.machine.provenance import versions
+from harness.run.folder import write_json_atomically
 
 HERE = Path(__file__).parent
 SIZE = ["model=gpt2_124m", "model.vocab_size=50257", "B=4", "T=64", "seed=0"]

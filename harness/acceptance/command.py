@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.acceptance import record, report
-from harness.acceptance.head import head_of
+from harness.acceptance.header import header_of
 from harness.acceptance.lanes import environment_of, run_part
 from harness.acceptance.parts import MODULES
 from harness.acceptance.piece import Asked, Part
@@ -58,7 +58,7 @@ def run_gpu_acceptance(
         peer_python=peer_python,
     )
     on = gpu.name if gpu else record.ON_CPU
-    head = head_of(asked, absent, gpu, on, now())
+    head = header_of(asked, absent, gpu, on, now())
     stem = f"{head['date']}-{gpu.slug if gpu else 'cuda-on-the-cpu'}"
     same = {key: head[key] for key in ("on", "machine", "commit", "sources")}
     earlier = record.to_resume(into, stem, same) if resume else None
@@ -206,7 +206,7 @@ def _look(
     """(backend -> what it says of itself, backend -> why it cannot be asked)."""
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "harness.acceptance.look", *backends],
+            [sys.executable, "-m", "harness.acceptance.probe", *backends],
             capture_output=True, text=True, errors="replace", timeout=LOOK_S,
             env=environment_of(rehearse), check=True,
         )  # fmt: skip

@@ -2,19 +2,18 @@
 
 import json
 import os
-import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from harness import ROOT
 from harness.acceptance.lane import SETUP
 from harness.acceptance.piece import Asked, Part
+from harness.machine.child import Child, how_it_ended
 from harness.machine.nvidia_driver import CPU_VARIABLES
 
 LOOK_S = 0.05
@@ -35,8 +34,7 @@ class Found:
 class _Lane:
     name: str
     file: Path
-    process: subprocess.Popen[bytes] | None = None
-    errors: IO[bytes] = field(default_factory=tempfile.TemporaryFile)
+    child: Child | None = None
     had: int = -1
     done: bool = False
 
@@ -90,12 +88,12 @@ def run_part(
 def _look(part: Part, module: str, asked: Asked, lanes: list[_Lane], end: float) -> None:
     """Note which lanes have ended, and start those that may."""
     for lane in lanes:
-        if lane.process is not None and lane.process.poll() is not None:
+        if lane.child is not None and lane.child.process.poll() is not None:
             _ended(lane)
     for lane in lanes:
-        running = [other for other in lanes if other.process is not None]
+        running = [other for other in lanes if other.child is not None]
         alone = any(part.alone(one.name) for one in (lane, *running)) and running
-        if len(running) < part.at_once and not alone and not lane.done and lane.process is None:
+        if len(running) < part.at_once and not alone and not lane.done and lane.child is None:
             _start(module, asked, lane, end - time.monotonic())
 
 
@@ -118,24 +116,24 @@ def _start(module: str, asked: Asked, lane: _Lane, limit_s: float) -> None:
         "kept": str(lane.file),
         "limit_s": limit_s,
     }
-    lane.process = subprocess.Popen(
-        [sys.executable, "-m", "harness.acceptance.lane", json.dumps(order)],
-        stdin=subprocess.DEVNULL,
-        stdout=lane.errors,
-        stderr=lane.errors,
-        env=environment_of(asked.rehearsal),
-        process_group=0,
-    )
+    command = [sys.executable, "-m", "harness.acceptance.lane", json.dumps(order)]
+    lane.child = Child(command, environment_of(asked.rehearsal), asks=False)
 
 
 def _ended(lane: _Lane) -> None:
     """Count a process's end: by itself, by its time, or by a crash in the piece that it had begun."""
-    assert lane.process is not None
-    code, lane.process = lane.process.returncode, None
+    assert lane.child is not None
+    child, lane.child = lane.child, None
+    said = " / ".join(child.last_lines(LAST_LINES))
+    code = child.process.returncode
+    child.end()
     state = lane.state
     if code != 0:
         piece = state["running"] or SETUP
-        state["pieces"][piece] = {"ok": False, "reason": f"{_how(code)}{_last_words(lane)}"}
+        state["pieces"][piece] = {
+            "ok": False,
+            "reason": f"its process ended {_by(code)}{said and ': ' + said}",
+        }
         # What cannot be set up has no next piece.
         state["complete"] = piece == SETUP
         state["running"] = None
@@ -143,27 +141,12 @@ def _ended(lane: _Lane) -> None:
     lane.done = state["complete"] or len(state["pieces"]) <= lane.had
 
 
-def _how(code: int) -> str:
-    if code < 0:
-        return f"its process ended by signal {signal.Signals(-code).name}"
-    return f"its process ended with exit code {code}"
-
-
-def _last_words(lane: _Lane) -> str:
-    lane.errors.seek(max(0, lane.errors.seek(0, os.SEEK_END) - 4096))
-    said = lane.errors.read().decode("utf-8", "replace").strip().splitlines()
-    return ": " + " / ".join(said[-LAST_LINES:]) if said else ""
+def _by(code: int) -> str:
+    return f"{'by' if code < 0 else 'with'} {how_it_ended(code)}"
 
 
 def _end(lane: _Lane) -> None:
     """End a process that is still there; what it had begun is not counted."""
-    process = lane.process
-    if process is not None and process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    lane.process = None
-    lane.errors.close()
+    if lane.child is not None:
+        lane.child.end(PATIENCE_S, terminate=True)
+        lane.child = None

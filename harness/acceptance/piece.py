@@ -46,7 +46,7 @@ class Part:
     alone: Callable[[str], bool] = lambda lane: False
 
 
-class NotHere(Exception):  # noqa: N818 - no error: what cannot be asked on this machine
+class Unavailable(Exception):  # noqa: N818 - no error: what cannot be asked on this machine
     """Raised by a piece that this machine cannot answer, with the reason."""
 
 
@@ -57,7 +57,7 @@ def attempt(run: Callable[[], Result]) -> Result:
     """
     try:
         return run()
-    except NotHere as absent:
+    except Unavailable as absent:
         return {"ok": None, "reason": str(absent)}
     except HarnessError as error:
         facts = "; ".join(f"{label} {text}" for label, text in error.facts.items())

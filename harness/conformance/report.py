@@ -20,6 +20,7 @@ from xml.sax.saxutils import escape
 
 from harness import __version__
 from harness.errors import ResourceError
+from harness.files.system import cpu_model
 
 PACKAGES = ("numpy", "numba", "cupy", "ml_dtypes", "hypothesis", "pytest")
 # What is worse stands first: of several verdicts on one half-op, the worst counts.
@@ -124,20 +125,10 @@ def machine() -> dict[str, Any]:
     return {
         "versions": versions,
         "system": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
+        "processor": cpu_model() or "unknown",
         "cores": os.cpu_count(),
         "byteorder": sys.byteorder,
     }
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or "unknown"
 
 
 def write_report(folder: str | Path, rows: Sequence[Row]) -> Path:

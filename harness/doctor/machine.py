@@ -15,8 +15,8 @@ COMMAND_TIMEOUT_S = 3.0
 
 
 def cores() -> Iterator[Line]:
+    from harness.files.system import cpu_model
     from harness.machine.pinned import LEVELS, processor_level
-    from harness.machine.processor import cpu_model
     from harness.machine.threads import cores_allowed
 
     allowed, there = cores_allowed(), os.cpu_count() or 1

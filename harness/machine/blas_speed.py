@@ -7,7 +7,6 @@ machine that is shared, one after the other would compare two moments.
 import hashlib
 import json
 import os
-import subprocess
 import sys
 import time
 from contextlib import ExitStack, suppress
@@ -16,6 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from harness.machine.child import Child
 from harness.machine.reexec import CORETYPE
 
 SIZE = 1024  # rows and columns: 2.1 GFLOP, some 15 ms on two cores
@@ -47,37 +47,25 @@ class _Side:
     """A process that multiplies matrices when it is told to."""
 
     def __init__(self, environment: dict[str, str]) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "harness.machine.blas_speed"],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
+        command = [sys.executable, "-m", "harness.machine.blas_speed"]
+        self.child = Child(command, environment, asks=True)
 
     def kernels(self) -> str:
-        return self._answer()
+        return self._answered(self.child.receive())
 
     def seconds(self, threads: int) -> float:
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{threads}\n")
-        self.process.stdin.flush()
-        return float(self._answer())
+        return float(self._answered(self.child.ask(str(threads))))
 
-    def _answer(self) -> str:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+    def _answered(self, line: str) -> str:
         if not line:
-            raise OSError(f"the measuring process ended with code {self.process.wait()}")
+            raise OSError(f"the measuring process ended by {self.child.wait()}")
         return line.strip()
 
     def __enter__(self) -> "_Side":
         return self
 
     def __exit__(self, *exception: object) -> None:
-        with suppress(OSError):
-            self.process.communicate(timeout=START_TIMEOUT_S)  # closes its input: it ends
+        self.child.end(START_TIMEOUT_S)
 
 
 def measure(threads: int, turns: int = TURNS) -> Speed:

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.machine import pinned
-from harness.machine import reexec as start_again
+from harness.machine import pinned, reexec
 from harness.machine.blas import describe
 from harness.machine.threads import Threads, asked_by_environment
 
@@ -47,10 +46,10 @@ def computed_with(
     found = pinned.pins(known)
     warnings = [str(pin) for pin in found if pin.is_slower]
     notes = [str(pin).replace("\n", ": ") for pin in found if not pin.is_slower]
-    left_out = start_again.left_out()
+    left_out = reexec.left_out()
     if left_out is not None:
         notes.insert(0, f"started again without {left_out} (blas_kernel=library)")
-    if blas_kernel == "library" and known.environment.get(start_again.CORETYPE):
+    if blas_kernel == "library" and known.environment.get(reexec.CORETYPE):
         warnings.append(_no_effect(left_out))
     if threads.warning:
         warnings.append(threads.warning)
@@ -87,4 +86,4 @@ def _no_effect(left_out: str | None) -> str:
     why = "only the commands of the harness start again, and this process is not one of them"
     if left_out is not None:
         why = "something sets it again when the interpreter starts"
-    return f"blas_kernel=library had no effect: {why}\nenv -u {start_again.CORETYPE} COMMAND"
+    return f"blas_kernel=library had no effect: {why}\nenv -u {reexec.CORETYPE} COMMAND"

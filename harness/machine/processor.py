@@ -4,12 +4,12 @@ import hashlib
 import json
 import os
 import platform
-import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from harness.files.system import cpu_model, sysctl
 from harness.machine.blas import library_of
 from harness.machine.threads import cores_allowed
 
@@ -72,22 +72,12 @@ def load_average() -> float:
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
-def cpu_model() -> str:
-    """The processor's name, as the system gives it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return next(iter(names), None) or _sysctl("machdep.cpu.brand_string") or platform.processor()
-
-
 def last_level_cache_bytes(folder: Path = CPU_FOLDER) -> int:
     """The size of the largest cache that core 0 sees; a guess where the system does not tell."""
     sizes = [_size(file) for file in sorted(folder.glob("index*/size"))]
     for name in ("hw.l3cachesize", "hw.l2cachesize"):
         if not any(sizes):
-            sizes = [int(_sysctl(name) or 0)]
+            sizes = [int(sysctl(name) or 0)]
     return max(sizes, default=0) or UNKNOWN_CACHE_BYTES
 
 
@@ -97,10 +87,3 @@ def _size(file: Path) -> int:
         return int(text.rstrip("KMG")) * BYTES_PER.get(text[-1:], 1)
     except (OSError, ValueError):
         return 0
-
-
-def _sysctl(name: str) -> str:
-    if platform.system() != "Darwin":
-        return ""
-    result = subprocess.run(["sysctl", "-n", name], capture_output=True, text=True, check=False)
-    return result.stdout.strip()

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import ConfigError, PluginError
+from harness.files.system import control_groups
 
 if TYPE_CHECKING:
     from harness.plugins.loading import Backend
@@ -32,7 +33,6 @@ THREAD_VARIABLES = (
     "NUMBA_NUM_THREADS",
 )
 MAX_THREADS = 1024  # more than any library takes; beyond it a number is a mistake
-CGROUPS = Path("/sys/fs/cgroup")
 
 _in_force: int | None = None
 """What the backends were told last. The pools are the process's, and so is this."""
@@ -149,32 +149,16 @@ def cores_allowed() -> int:
         cores = len(os.sched_getaffinity(0))
     else:
         cores = os.cpu_count() or 1
-    return max(1, min([cores, *(math.ceil(quota) for quota in _quotas())]))
+    quotas = [
+        quota for folder, version in control_groups("cpu") for quota in _quota_in(folder, version)
+    ]
+    return max(1, min([cores, *(math.ceil(quota) for quota in quotas)]))
 
 
-def _quotas() -> list[float]:
-    """Cores' worth of time in each control group that this process is in; nothing where none is set."""
+def _quota_in(folder: Path, version: int) -> list[float]:
+    """Cores' worth of time that one control group may use; nothing where none is set."""
     try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return []
-    found = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        root = CGROUPS / controllers if controllers else CGROUPS
-        group = root / path.lstrip("/")
-        for folder in (group, *group.parents):
-            if not folder.is_relative_to(root):
-                break
-            found += _quota_in(folder, second=not controllers)
-    return found
-
-
-def _quota_in(folder: Path, second: bool) -> list[float]:
-    try:
-        if second:
+        if version == 2:
             quota, period = (folder / "cpu.max").read_text().split()
         else:
             quota = (folder / "cpu.cfs_quota_us").read_text()

@@ -12,10 +12,11 @@ import psutil  # type: ignore[import-untyped]
 
 from harness.errors import ResourceError
 from harness.execution.parameters import LOW, Parameters, arena_bytes
+from harness.files.system import control_groups
 from harness.planning.plan import Plan, Version
 
 LISTED = 4  # of the largest tensors
-CGROUPS = Path("/sys/fs/cgroup")
+V2_NAMES = ("memory.max", "memory.current")
 V1_NAMES = ("memory.limit_in_bytes", "memory.usage_in_bytes")
 
 
@@ -113,24 +114,11 @@ def readable(nbytes: int) -> str:
 
 def _left_in_cgroups() -> list[int]:
     """What is left in each control group that this process is in; nothing where there are none."""
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return []
-    left = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers not in ("", "memory"):
-            continue
-        second = controllers == ""
-        root = CGROUPS if second else CGROUPS / "memory"
-        names = ("memory.max", "memory.current") if second else V1_NAMES
-        group = root / path.lstrip("/")
-        for folder in (group, *group.parents):
-            if not folder.is_relative_to(root):
-                break
-            left += _left_in(folder, *names)
-    return left
+    return [
+        left
+        for folder, version in control_groups("memory")
+        for left in _left_in(folder, *(V1_NAMES if version == 1 else V2_NAMES))
+    ]
 
 
 def _left_in(folder: Path, limit_name: str, used_name: str) -> list[int]:

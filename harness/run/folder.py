@@ -11,26 +11,19 @@ runs/tiny-20250131-142530-9f3c/
 import fcntl
 import json
 import os
-import platform
 import re
 import secrets
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from harness import __version__
 from harness.errors import CheckpointError, ConfigError, ResourceError
 from harness.files.disk import write_atomically
-from harness.machine.pinned import SPEED_VARIABLES
-from harness.machine.threads import THREAD_VARIABLES
+from harness.machine.provenance import versions
 
 ATTEMPTS = 1000  # of 65,536 suffixes in one second
-COMMAND_TIMEOUT_S = 5.0
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 _SUFFIX = re.compile(r"-\d{8}-\d{6}-[0-9a-f]{4}", re.ASCII)
@@ -104,25 +97,6 @@ def write_json_atomically(path: Path, content: Any) -> None:
     _write(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def versions() -> dict[str, Any]:
-    """What may change the numbers or the speed of a run; what can't be found out is null."""
-    return {
-        "harness": __version__,
-        "commit": commit(),
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "platform": platform.platform(),
-        "cpu": _cpu_model(),
-        "cpu_count": os.cpu_count(),
-        "numpy": _numpy(),
-        "environment": {
-            key: value
-            for key, value in sorted(os.environ.items())
-            if key in SPEED_VARIABLES or key in THREAD_VARIABLES or key.endswith("_NUM_THREADS")
-        },
-        "distributions": _distributions(),
-    }
-
-
 def _runs(base: Path, name: str) -> list[Path]:
     """The folders of runs of exactly this name: tiny is not tiny-big."""
     try:
@@ -183,81 +157,3 @@ def _write(path: Path, text: str) -> None:
             found=error,
             do="free space, or choose a folder that you can write to",
         ) from error
-
-
-def _numpy() -> dict[str, Any]:
-    """NumPy, the BLAS it was built for, and the ones that are loaded, with the kernels they chose."""
-    import numpy as np
-    import threadpoolctl  # type: ignore[import-untyped]
-
-    built = np.show_config(mode="dicts") or {}
-    blas = built.get("Build Dependencies", {}).get("blas", {})
-    wanted = (
-        "user_api",
-        "internal_api",
-        "version",
-        "architecture",
-        "threading_layer",
-        "num_threads",
-    )
-    return {
-        "version": np.__version__,
-        "built_for": {key: blas.get(key) for key in ("name", "version")},
-        "thread_pools": [
-            {key: pool[key] for key in wanted if key in pool}
-            for pool in threadpoolctl.threadpool_info()
-        ],
-    }
-
-
-def _cpu_model() -> str | None:
-    if sys.platform == "darwin":
-        return _output_of(["sysctl", "-n", "machdep.cpu.brand_string"])
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine() or None
-
-
-def commit(*paths: str) -> str | None:
-    """The commit of the checkout that this file is tracked in, with `+` if files were changed.
-
-    paths: those that count, from the checkout's root; all without any.
-    """
-    git = ["git", "-C", str(Path(__file__).parent)]
-    # An installed copy may lie inside somebody else's checkout, which says nothing about us.
-    if _output_of([*git, "ls-files", "--error-unmatch", "--", Path(__file__).name]) is None:
-        return None
-    found = _output_of([*git, "rev-parse", "HEAD"])
-    of_root = [f":/{path}" for path in paths]
-    changed = _output_of([*git, "status", "--porcelain", "--untracked-files=no", "--", *of_root])
-    return found and found + ("+" if changed else "")
-
-
-def _distributions() -> dict[str, str]:
-    found = {}
-    for distribution in metadata.distributions():
-        name = distribution.metadata["Name"]  # None where the metadata is damaged
-        if name:
-            found[name.lower()] = distribution.version
-    return dict(sorted(found.items()))
-
-
-def _output_of(command: list[str]) -> str | None:
-    try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=COMMAND_TIMEOUT_S,
-            check=True,
-            stdin=subprocess.DEVNULL,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()

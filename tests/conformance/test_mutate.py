@@ -9,6 +9,7 @@ import pytest
 from harness.errors import NumericsError, PluginError
 from harness.mutation import mutate as tool
 from harness.mutation import report as mutation_report
+from harness.mutation import workers
 from harness.mutation.mutants import mutate, mutations_of
 from harness.plugins.loading import all_ops
 
@@ -118,7 +119,7 @@ def test_a_mutant_that_kills_its_process_is_noticed_and_the_next_one_is_judged(s
 
 
 def test_a_mutant_that_never_ends_is_noticed(softmax, monkeypatch):
-    monkeypatch.setattr(tool, "MUTANT_S", 2.0)
+    monkeypatch.setattr(workers, "MUTANT_S", 2.0)
     subject, found = doctored(softmax, "while 1 < 1: pass")
     endless = next(m for m in found if m.change == "< → <=")
     (fate,) = tool.fates_of(subject, [endless])
@@ -131,7 +132,7 @@ def test_a_mutant_leaves_files_and_modules_as_they_were(softmax):
 
     source = Path(before.__file__).read_text()
     mutation = next(m for m in tool.draw(softmax, None, 0) if m.change == "subtract → add")
-    fate = tool.judge_mutant(softmax, mutation, all_ops())
+    fate = workers.judge_mutant(softmax, mutation, all_ops())
     assert fate.how == "quick"
     assert fate.by.startswith("value: softmax_")
     assert sys.modules["backends.numpy_cpu.softmax"] is before

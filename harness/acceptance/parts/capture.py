@@ -12,7 +12,7 @@ from harness.acceptance.parts.training import (
     small,
     train,
 )
-from harness.acceptance.piece import Asked, NotHere, Part, Piece, Result
+from harness.acceptance.piece import Asked, Part, Piece, Result, Unavailable
 
 TIMED_STEPS = 30
 FORGIVEN_BYTES = 4 << 20  # the driver's own grain, and other programs on the device
@@ -39,7 +39,7 @@ def pieces(asked: Asked, lane: str, found: Mapping[str, Result]) -> Iterator[Pie
 def compared(asked: Asked, lane: str, overrides: Sequence[str], steps: int) -> Result:
     """The same steps, captured and not."""
     if not all(asked.backends[one].get("captures") for one in chosen(asked)[lane]):
-        raise NotHere("the backend captures nothing")
+        raise Unavailable("the backend captures nothing")
     off = train([*overrides, "capture=off"], steps)
     on = train([*overrides, "capture=auto"], steps)
     pairs = enumerate(zip(off.losses, on.losses, strict=True), 1)

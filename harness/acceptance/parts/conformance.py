@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from harness.acceptance.piece import Asked, NotHere, Part, Piece, Result
+from harness.acceptance.piece import Asked, Part, Piece, Result, Unavailable
 from harness.conformance.cases.listing import real_case
 from harness.conformance.judge import judge
 from harness.contract import OpTable
@@ -64,7 +64,7 @@ def _is_touched(ops: OpTable, hook: str, given: Mapping[str, str]) -> bool:
 
 
 def _nothing() -> Result:
-    raise NotHere("the backend has none of these ops")
+    raise Unavailable("the backend has none of these ops")
 
 
 def _judged(backend: Backend, hook: str, ops: OpTable, precision: str, real: bool) -> Result:
@@ -72,11 +72,11 @@ def _judged(backend: Backend, hook: str, ops: OpTable, precision: str, real: boo
     if real:
         case = real_case(ops.op_of(hook), hook, precision)
         if case is None:
-            raise NotHere("its real shapes take long in float64: part losses has them")
+            raise Unavailable("its real shapes take long in float64: part losses has them")
         cases = [case]
     verdict = judge(backend, hook, ops, precision=precision, cases=cases)
     if verdict.status in ("unsupported", "not run"):
-        raise NotHere(f"{verdict.status}: {verdict.reason}")
+        raise Unavailable(f"{verdict.status}: {verdict.reason}")
     result: dict[str, Any] = {
         "ok": verdict.status in ("passed", "xfail"),
         "cases": verdict.cases,

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.acceptance.piece import Asked, NotHere, Part, Piece, Result
+from harness.acceptance.piece import Asked, Part, Piece, Result, Unavailable
 from harness.plugins.loading import all_ops, configure, load
 
 HOOK = "gelu_forward"
@@ -36,7 +36,7 @@ def launched(name: str, launches: int, rounds: int) -> Result:
     ops = all_ops()
     backend = load(name, ops)
     if HOOK not in backend:
-        raise NotHere(f"the backend has no {HOOK}")
+        raise Unavailable(f"the backend has no {HOOK}")
     configure(backend, {})
     device = backend.open_device()
     out, x = (_one_element(backend, device) for _ in range(2))

@@ -17,7 +17,7 @@ from harness.acceptance.parts.training import (
     small,
     train,
 )
-from harness.acceptance.piece import Asked, NotHere, Part, Piece, Result
+from harness.acceptance.piece import Asked, Part, Piece, Result, Unavailable
 
 TOLERANCES = {
     "fp32": 1e-4,  # ten float32 steps; a right backend on a CPU is below 1e-5
@@ -67,7 +67,7 @@ def compared(
     overrides: Sequence[str], precision: str, base: str, found: Mapping[str, Result]
 ) -> Result:
     if "losses" not in found.get(base, {}):
-        raise NotHere(f"there are no losses of {base} to hold it against")
+        raise Unavailable(f"there are no losses of {base} to hold it against")
     losses = train(overrides).losses
     apart, allowed = relative_difference(losses, found[base]["losses"]), TOLERANCES[precision]
     return {

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 
 from harness.acceptance.parts.training import gpt2_124m, small, train
-from harness.acceptance.piece import Asked, NotHere, Part, Piece, Result
+from harness.acceptance.piece import Asked, Part, Piece, Result, Unavailable
 
 TOOLS = ("memcheck", "racecheck")
 SANITIZER = "compute-sanitizer"
@@ -48,7 +48,7 @@ def beside_the_plan(overrides: tuple[str, ...]) -> Result:
     trained = train(overrides, STEPS)
     planned = sum(trained.planned.values())
     if trained.taken_bytes is None:
-        raise NotHere("the backend does not say what is free of its device")
+        raise Unavailable("the backend does not say what is free of its device")
     most = int(planned * (1 + ALLOWED_SHARE)) + ALLOWED_BYTES
     ok = trained.taken_bytes <= most
     return {
@@ -63,10 +63,10 @@ def beside_the_plan(overrides: tuple[str, ...]) -> Result:
 def sanitized(asked: Asked, backend: str, tool: str) -> Result:
     """Run few_cases.py under one of compute-sanitizer's tools."""
     if asked.rehearsal:
-        raise NotHere("kernels on the CPU are not what compute-sanitizer looks at")
+        raise Unavailable("kernels on the CPU are not what compute-sanitizer looks at")
     program = shutil.which(SANITIZER)
     if program is None:
-        raise NotHere(f"{SANITIZER} is not on PATH")
+        raise Unavailable(f"{SANITIZER} is not on PATH")
     command = [
         program, "--tool", tool, "--error-exitcode", str(FOUND_ERRORS), "--kill", "yes",
         sys.executable, "-m", "harness.acceptance.few_cases", backend,

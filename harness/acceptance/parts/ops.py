@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.acceptance.goals import GOAL_PERCENT
 from harness.acceptance.parts.training import LEARNING_RATE, batches, gpt2_124m, settings_of, small
-from harness.acceptance.piece import Asked, NotHere, Part, Piece, Result
+from harness.acceptance.piece import Asked, Part, Piece, Result, Unavailable
 from harness.bench.device_clock import DeviceClock
 from harness.bench.report import duration, figure
 from harness.bench.roofline import score
@@ -51,7 +51,7 @@ def rates(name: str, precision: str, beside: Sequence[str] = ()) -> Result:
     found = {one: device_peaks(load(one, ops), precision) for one in (name, *beside)}
     measured = best_of({one: peaks for one, peaks in found.items() if peaks is not None})
     if name not in measured:
-        raise NotHere("the backend does not measure its device")
+        raise Unavailable("the backend does not measure its device")
     peaks = measured[name]
     return {"ok": True, "peaks": {**vars(peaks), "rates": dict(peaks.rates)}}
 
@@ -60,7 +60,7 @@ def peaks_in(found: Mapping[str, Result]) -> DevicePeaks:
     """The rates that this lane measured."""
     kept = found.get("rates", {}).get("peaks")
     if kept is None:
-        raise NotHere("there are no rates to hold it against")
+        raise Unavailable("there are no rates to hold it against")
     return DevicePeaks(**kept)
 
 
@@ -71,7 +71,7 @@ def timed_step(overrides: tuple[str, ...], found: Mapping[str, Result]) -> Resul
     trainer = Trainer(settings, all_ops())
     home, clocked = trainer.plan.home, trainer.plan.wrappers[-1]
     if DeviceClock.of(home, lambda: None) is None:
-        raise NotHere("the backend has no clock of its device")
+        raise Unavailable("the backend has no clock of its device")
     x_BT, y_BT = batches(settings, 1)[0]
     trainer.step(x_BT, y_BT, LEARNING_RATE)
     clocked.clock_of = partial(DeviceClock, home)

@@ -18,9 +18,10 @@ import numpy as np
 from harness.acceptance.goals import PROMISED, mfu
 from harness.acceptance.parts.ops import peaks_in, rates
 from harness.acceptance.parts.training import gpt2_124m, relative_difference, small
-from harness.acceptance.piece import Asked, NotHere, Part, Piece, Result
+from harness.acceptance.piece import Asked, Part, Piece, Result, Unavailable
 from harness.bench.contest.alone import take_turn, waterfall
-from harness.bench.contest.contest import LLMC, Contest, Field
+from harness.bench.contest.contest import LLMC, Contest
+from harness.bench.contest.entrants import Entrants
 from harness.bench.contest.peers.llmc_cuda import tokens_read
 from harness.bench.contest.report import BF16_TOLERANCE, LOSS_TOLERANCE
 from harness.bench.report import duration
@@ -62,7 +63,7 @@ def pieces(asked: Asked, lane: str, found: Mapping[str, Result]) -> Iterator[Pie
     B = 0 if asked.rehearsal else int(batch.removeprefix("B="))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="harness-step-")))
-        contest = stack.enter_context(Contest(_field(asked, name, precision, B, folder)))
+        contest = stack.enter_context(Contest(_entrants(asked, name, precision, B, folder)))
         peers = list(contest.field.peers)
         llmc = [LLMC] if contest.field.llmc is not None else []
         steps = (2, 3) if asked.rehearsal else (WARM, TIMED)
@@ -74,16 +75,16 @@ def pieces(asked: Asked, lane: str, found: Mapping[str, Result]) -> Iterator[Pie
             yield "where a step goes", partial(where_it_goes, contest, name, found)
 
 
-def _field(asked: Asked, name: str, precision: str, B: int, folder: Path) -> Field:
+def _entrants(asked: Asked, name: str, precision: str, B: int, folder: Path) -> Entrants:
     own = [f"backend={name}", f"precision={precision}", "optimizer.lr=3e-4"]
     if asked.rehearsal:
-        return Field({name: [*small(asked), "data=counting", *own]}, (), alone=True)
+        return Entrants({name: [*small(asked), "data=counting", *own]}, (), alone=True)
     file = folder / "tokens.bin"
     count = int(1.2 * tokens_read(B, T))
     ids = 50257 * np.random.default_rng(0).random(count) ** TYPICAL
     write_token_file(file, ids.astype(np.uint16))
     overrides = [*gpt2_124m(B, T), "data=tokens", f"data.path={file}", *own]
-    return Field(
+    return Entrants(
         {name: overrides},
         PEERS[precision] if asked.peer_python else (),
         llmc=Path(asked.llmc) if asked.llmc else None,
@@ -101,10 +102,10 @@ def turn(
     except HarnessError as error:
         # A peer that dies has no bearing on ours, and a size that does not fit is no wrong result.
         if who != ours or error.slug in TOO_LARGE:
-            raise NotHere(f"{error.headline}: {error.facts.get('found', '')}") from error
+            raise Unavailable(f"{error.headline}: {error.facts.get('found', '')}") from error
         raise
     if alone.absent or alone.timing is None:
-        raise NotHere(alone.absent)
+        raise Unavailable(alone.absent)
     base = found.get(ours, {}).get("losses") or alone.losses
     count = min(len(base), len(alone.losses))
     apart = relative_difference(alone.losses[:count], base[:count])

@@ -7,8 +7,9 @@ the end shows what the device itself did meanwhile.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.bench.contest.contest import COMPARED_LOSSES, Contest, why_no_torch
+from harness.bench.contest.contest import COMPARED_LOSSES, Contest
 from harness.bench.contest.contestant import Child
+from harness.bench.contest.entrants import why_no_torch
 from harness.bench.timing import Timing
 from harness.bench.waterfall import Waterfall, waterfall_of
 from harness.machine.device_peaks import AnyPeaks

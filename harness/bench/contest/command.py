@@ -4,11 +4,12 @@ Everyone starts from the same weights and sees the same batches. The first ten l
 before a time is believed. Then, step by step with every half-op timed: where our time goes, what each
 half-op could give back, and what the harness itself costs. docs/bench-train.md says how to read it.
 
-    contest.py         who trains on what, in which turns
+    entrants.py        who is to train, and whether they do the same work
+    contest.py         them built, and their turns
     contestant.py      one of them, as the contest sees it: a process that waits until it is told
     worker.py          that process; ours.py and peers/ are what it trains
     waterfall.py       a step of ours, half-op by half-op
-    train_report.py    what it all showed
+    report.py          what it all showed
 """
 
 import sys
@@ -17,7 +18,8 @@ from pathlib import Path
 
 import threadpoolctl  # type: ignore[import-untyped]
 
-from harness.bench.contest.contest import Contest, Field, peer_and_threads
+from harness.bench.contest.contest import Contest, heading_of
+from harness.bench.contest.entrants import Entrants, peer_and_threads
 from harness.bench.contest.report import Result
 from harness.bench.report import write
 from harness.config import command_line
@@ -49,7 +51,7 @@ def run_bench_train(
 
     overrides: as of `python -m harness.train`. backends: each is one of us; without any, the
     configuration's own. variants: further ones, by more overrides: "ops.gelu=./mine.py". threads: of
-    everyone. peers: names of contest.PEERS. peer_python: that has PyTorch. llmc: a built `train_gpt2`.
+    everyone. peers: names of entrants.PEERS. peer_python: that has PyTorch. llmc: a built `train_gpt2`.
     keep_going: who cannot train is listed as not run. report: REPORT.json and REPORT.md are written.
     Exit code 6 where the losses disagree.
     """
@@ -57,21 +59,21 @@ def run_bench_train(
         raise ConfigError(f"--turns {turns} must be at least 1", slug="value-too-small")
     for name in peers:
         peer_and_threads(name)
-    field = Field(
+    field = Entrants(
         entries(overrides, backends, variants), peers, llmc, peer_python, threads, keep_going
     )
     contest = Contest(field)
     with threadpoolctl.threadpool_limits(contest.threads):
         peaks = peaks or _peaks_for(contest)
     with contest:
-        show(contest.heading())
+        show(heading_of(contest))
         timings = contest.run(turns)
         waterfalls = contest.waterfalls(peaks)
         result = Result(contest, timings, waterfalls, peaks)
     for line in result.lines():
         show(line)
     if report is not None:
-        markdown = "```text\n" + "\n".join([contest.heading(), *result.lines()]) + "\n```\n"
+        markdown = "```text\n" + "\n".join([heading_of(contest), *result.lines()]) + "\n```\n"
         files = write(report, result.record(), markdown)
         show("written: " + ", ".join(map(str, files)))
     return 0 if result.agrees else NumericsError.exit_code

@@ -4,13 +4,12 @@ Every contestant is a process of its own. All are built, one after the other; th
 A B C A B C: while one computes, the others wait for a line, or are stopped.
 """
 
-import json
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,20 @@ import numpy.typing as npt
 
 from harness import ROOT
 from harness.bench.contest.contestant import Child, Contestant
+from harness.bench.contest.entrants import (
+    PEERS,
+    Entrants,
+    check_same_work,
+    device_of,
+    peer_and_threads,
+    why_no_torch,
+)
 from harness.bench.contest.peers import llmc, llmc_cuda
 from harness.bench.timing import Timing
 from harness.bench.waterfall import Waterfall, waterfall_of
 from harness.config import command_line
-from harness.config.config import RunConfig, model_of, trainer_settings
+from harness.config.config import model_of, trainer_settings
 from harness.contract import core_ops
-from harness.contract.precision import Precision
 from harness.data import Dataset, Sequences
 from harness.errors import ConfigError, HarnessError
 from harness.interchange.initial_model import InitialModel
@@ -38,10 +44,7 @@ from harness.machine.reexec import CORETYPE
 from harness.machine.threads import threads_for
 from harness.models.gpt2 import build
 from harness.models.kinds import tensor_shapes
-from harness.plugins.dispatch import Dispatch
-from harness.plugins.loading import all_ops
 from harness.run.data import load_data
-from harness.training.training_plan import TrainerSettings
 
 COMPARED_LOSSES = 10
 TURN_S = 0.25
@@ -50,42 +53,15 @@ TURN_S = 0.25
 PAUSE_S = 0.05
 """Before each turn: the neighbour's threads spin for some milliseconds after their work."""
 
-PEERS = {
-    "torch": {"compile": False, "bf16": False},
-    "torch-compile": {"compile": True, "bf16": False},
-    "torch-bf16": {"compile": False, "bf16": True},
-    "torch-bf16-compile": {"compile": True, "bf16": True},
-    "torch-tf32": {"compile": False, "bf16": False, "tf32": True},
-    "torch-tf32-compile": {"compile": True, "bf16": False, "tf32": True},
-}
 OURS = "harness.bench.contest.ours"
 TORCH_PEER = Path(__file__).parent / "peers" / "torch_peer.py"
 LLMC = "llm.c"
 
 
-@dataclass(frozen=True)
-class Field:
-    """Who is to train. ours: name -> its overrides; the first is what the others are compared with.
-
-    peers: names of PEERS; `torch@1` has one thread. llmc: a built train_gpt2. python: the peers'.
-    threads: everyone's, where an override or a peer's name does not say otherwise.
-    keep_going: who cannot be built is listed as not run, and the others train.
-    alone: nobody is built before its turn, which is then its only one: a device's memory is for one.
-    """
-
-    ours: Mapping[str, Sequence[str]]
-    peers: Sequence[str] = ()
-    llmc: Path | None = None
-    python: str = sys.executable
-    threads: int | None = None
-    keep_going: bool = False
-    alone: bool = False
-
-
 class Contest:
     """The contestants of a field, built when it is entered as a context, and ended with it."""
 
-    def __init__(self, field: Field) -> None:
+    def __init__(self, field: Entrants) -> None:
         self.field = field
         self.machine, self.load = this_machine(), load_average()
         said = [] if field.threads is None else [f"threads={field.threads}"]
@@ -101,7 +77,7 @@ class Contest:
         self.learning_rate = first.optimizer.lr
         self.device = device_of(self.settings)
         self.absent: dict[str, str] = {}
-        self._names = [*self.overrides, *field.peers]
+        self.names = [*self.overrides, *field.peers]
         if field.llmc is not None:
             self._ask_llmc(field.llmc, data)
         self.tokens = data.train[: self._tokens_of_llmc()]
@@ -123,7 +99,7 @@ class Contest:
         if reason:
             self.absent[LLMC] = reason
         else:
-            self._names.append(LLMC)
+            self.names.append(LLMC)
 
     @property
     def on_device(self) -> bool:
@@ -138,7 +114,7 @@ class Contest:
     def _first_batches(self, data: Dataset) -> npt.NDArray[np.int32]:
         """(ten, 2, sequences, tokens): x and y of the steps whose losses are compared."""
         settings = self.settings
-        if LLMC in self._names:
+        if LLMC in self.names:
             B, T = settings.batch_size, settings.sequence_length
             return llmc.batches(data.train, COMPARED_LOSSES, B, T)
         count = settings.batch_size * settings.gradient_accumulation
@@ -155,7 +131,7 @@ class Contest:
         self._folder = tempfile.TemporaryDirectory(prefix="harness-bench-")
         try:
             self._write_files(Path(self._folder.name))
-            for name in () if self.field.alone else self._names:
+            for name in () if self.field.alone else self.names:
                 self._build(name)
         except BaseException:
             self.__exit__()
@@ -173,9 +149,9 @@ class Contest:
         self.batches.tofile(self.batches_file)
         torch = bool(self.field.peers) and not why_no_torch(self.settings)
         initial = InitialModel(self.model, self.settings.seed)
-        if torch or (LLMC in self._names and not self.on_device):
+        if torch or (LLMC in self.names and not self.on_device):
             write_llmc_model(self.weights_file, initial)
-        if LLMC in self._names and self.on_device:
+        if LLMC in self.names and self.on_device:
             write_llmc_model(self._low_weights_file, initial, "bfloat16")
 
     @property
@@ -230,7 +206,7 @@ class Contest:
                     self.learning_rate,
                 )
             return llmc.Llmc(program, self.weights_file, self.tokens, folder, self.threads)
-        spec = {**common, **self._peer_spec(name)}
+        spec = {**common, **peer_spec(self, name)}
         return Child(name, self.field.python, str(TORCH_PEER), spec, os.environ)
 
     def _environment(self, name: str) -> dict[str, str]:
@@ -241,48 +217,6 @@ class Contest:
         if self.configs[name].blas_kernel == "library":
             environment.pop(CORETYPE, None)
         return environment
-
-    def _peer_spec(self, name: str) -> dict[str, Any]:
-        kind, threads = peer_and_threads(name)
-        settings, layout = self.settings, Layout(self.model)
-        rule = settings.optimizer.decay
-        program, _ = build(core_ops(), self.model, 1, 1)
-        return {
-            **PEERS[kind],
-            "device": "cuda" if self.on_device else "cpu",
-            "threads": threads or self.threads,
-            "model": asdict(self.model),
-            "optimizer": asdict(settings.optimizer),
-            "decayed": [
-                p.name
-                for p in program.parameters.values()
-                if rule == "all" or (rule == "matrices" and p.decay)
-            ],
-            "micro_batch": settings.batch_size,
-            "clip_norm": settings.clip_norm,
-            "loss_gradient": settings.loss_gradient,
-            "weights_file": str(self.weights_file),
-            "weights": {
-                name: (HEADER_BYTES + 4 * layout.offset(name), shape)
-                for name, shape in tensor_shapes(self.model).items()
-            },
-        }
-
-    def heading(self) -> str:
-        """What is trained, by whom, on what."""
-        settings, model = self.settings, self.model
-        batches = "; batches as llm.c takes them" if LLMC in self._names else ""
-        rows = [
-            f"{model.parameters:,} parameters: {model.layers} layers, {model.heads}"
-            f" heads, {model.channels} channels, vocabulary {model.vocab_size:,};"
-            f" {settings.gradient_accumulation} x {settings.batch_size} sequences of"
-            f" {settings.sequence_length} tokens, {settings.precision.policy},"
-            f" {settings.optimizer.name}, clip_norm {settings.clip_norm}{batches}",
-            f"on {self.machine}; {self.threads} threads each; load before {self.load:.1f}",
-            *(f"{one.name}: {one.what}" for one in self.contestants.values()),
-            *(f"{name}: not run ({reason})" for name, reason in self.absent.items()),
-        ]
-        return "\n".join(rows)
 
     def run(self, turns: int) -> dict[str, Timing]:
         """Ten steps of each, in turns, for the losses; then turns of about TURN_S. Seconds a step."""
@@ -334,60 +268,45 @@ class Contest:
         ]
 
 
-def device_of(settings: TrainerSettings) -> str:
-    """The device that a trainer's parameters live on; the host, where its backend cannot be loaded."""
-    try:
-        dispatch = Dispatch(all_ops(), settings.ops, settings.options)
-        return dispatch.choose(settings.optimizer.op).backend.device
-    except HarnessError:
-        return "host"  # the contestant itself will say what is wrong
+def peer_spec(contest: "Contest", name: str) -> dict[str, Any]:
+    kind, threads = peer_and_threads(name)
+    settings, layout = contest.settings, Layout(contest.model)
+    rule = settings.optimizer.decay
+    program, _ = build(core_ops(), contest.model, 1, 1)
+    return {
+        **PEERS[kind],
+        "device": "cuda" if contest.on_device else "cpu",
+        "threads": threads or contest.threads,
+        "model": asdict(contest.model),
+        "optimizer": asdict(settings.optimizer),
+        "decayed": [
+            p.name
+            for p in program.parameters.values()
+            if rule == "all" or (rule == "matrices" and p.decay)
+        ],
+        "micro_batch": settings.batch_size,
+        "clip_norm": settings.clip_norm,
+        "loss_gradient": settings.loss_gradient,
+        "weights_file": str(contest.weights_file),
+        "weights": {
+            name: (HEADER_BYTES + 4 * layout.offset(name), shape)
+            for name, shape in tensor_shapes(contest.model).items()
+        },
+    }
 
 
-def check_same_work(
-    settings: Mapping[str, TrainerSettings], configs: Mapping[str, RunConfig]
-) -> None:
-    """Variants may choose how a step is computed, and nothing that makes another step of it."""
-    free = {"ops": {}, "wrappers": (), "transfer": "", "precision": Precision(), "recompute": ""}
-    free |= {"options": {}, "capture": ""}
-    works = {}
-    for name, one in settings.items():
-        config = configs[name]
-        work = asdict(replace(one, **free, scratch_bytes=0))  # type: ignore[arg-type]
-        # The settings of all have the first one's vocabulary; the rest of the model is each one's own.
-        own = {"model": asdict(config.model), "data": asdict(config.data)}
-        works[name] = {**work, **own, "optimizer.lr": config.optimizer.lr}
-    (first, work), *others = works.items()
-    for name, other in others:
-        different = [key for key in work if json.dumps(work[key]) != json.dumps(other[key])]
-        if different:
-            raise ConfigError(
-                f"{first} and {name} would not do the same work",
-                slug="bench-different-work",
-                differ=", ".join(different),
-                do="only backend=, ops.NAME=, precision=, recompute=, scratch_mib=, threads=, "
-                "blas_kernel=, capture=, BACKEND.NAME= and transfer= may differ",
-            )
-
-
-def why_no_torch(settings: TrainerSettings) -> str:
-    """Why a peer cannot do the same work, wherever it runs; empty where it can."""
-    if settings.optimizer.op != "adamw":
-        return "the peer has AdamW only"
-    if (settings.model.attention, settings.model.activation) != ("attention", "gelu"):
-        return "the peer is a plain GPT-2"
-    if settings.adapter is not None:
-        return "the peer has no adapters"
-    return ""
-
-
-def peer_and_threads(name: str) -> tuple[str, int | None]:
-    """`torch@1`: a name of PEERS, and its own number of threads. Raises ConfigError for another name."""
-    kind, at, threads = name.partition("@")
-    if kind not in PEERS or (at and not (threads.isdecimal() and int(threads) > 0)):
-        raise ConfigError(
-            f"no peer is called '{name}'",
-            slug="bench-unknown-peer",
-            there_are=", ".join(PEERS),
-            do="torch@1 for one of them with threads of its own",
-        )
-    return kind, int(threads) if at else None
+def heading_of(contest: "Contest") -> str:
+    """What is trained, by whom, on what."""
+    settings, model = contest.settings, contest.model
+    batches = "; batches as llm.c takes them" if LLMC in contest.names else ""
+    rows = [
+        f"{model.parameters:,} parameters: {model.layers} layers, {model.heads}"
+        f" heads, {model.channels} channels, vocabulary {model.vocab_size:,};"
+        f" {settings.gradient_accumulation} x {settings.batch_size} sequences of"
+        f" {settings.sequence_length} tokens, {settings.precision.policy},"
+        f" {settings.optimizer.name}, clip_norm {settings.clip_norm}{batches}",
+        f"on {contest.machine}; {contest.threads} threads each; load before {contest.load:.1f}",
+        *(f"{one.name}: {one.what}" for one in contest.contestants.values()),
+        *(f"{name}: not run ({reason})" for name, reason in contest.absent.items()),
+    ]
+    return "\n".join(rows)

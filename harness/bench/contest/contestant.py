@@ -1,22 +1,18 @@
 """A contestant of `harness bench train` as the contest sees it: one that trains when it is its turn."""
 
 import json
-import os
-import signal
-import subprocess
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 import psutil  # type: ignore[import-untyped]
 
 from harness import errors
 from harness.errors import HarnessError, ResourceError
+from harness.machine import child
 
 WORKER = Path(__file__).with_name("worker.py")
-PATIENCE_S = 5.0
 LAST_LINES = 8
 
 
@@ -39,8 +35,6 @@ class Contestant(ABC):
         self.first_step_s = 0.0
         self.device_bytes: int | None = None
         self.busy_s = self.waited_s = 0.0
-        # What it says on standard error; closed by end().
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
 
     @abstractmethod
     def build(self) -> str:
@@ -62,6 +56,10 @@ class Contestant(ABC):
     @abstractmethod
     def pid(self) -> int: ...
 
+    @abstractmethod
+    def _last_lines(self) -> list[str]:
+        """The end of what it said on standard error."""
+
     def processor_s(self) -> float:
         """The processor time of the process and its threads until now."""
         try:
@@ -71,13 +69,11 @@ class Contestant(ABC):
         return float(times.user + times.system)
 
     def _died(self, doing: str, found: str) -> NoReturn:
-        self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - 8192))
-        said = self._errors.read().decode("utf-8", "replace").strip().splitlines()
         raise ResourceError(
             f"contestant {self.name} gave up {doing}",
             slug="bench-contestant-died",
             found=found,
-            it_said="\n".join(said[-LAST_LINES:]) or None,
+            it_said="\n".join(self._last_lines()) or None,
             do="leave it out, or --keep-going to compare the others",
         )
 
@@ -100,24 +96,16 @@ class Child(Contestant):
         super().__init__(name)
         self.python, self.module, self.spec = python, module, spec
         self.environment = dict(environment)
-        self._process: subprocess.Popen[str] | None = None
+        self._child: child.Child | None = None
 
     @property
     def pid(self) -> int:
-        assert self._process is not None, "built first"
-        return self._process.pid
+        assert self._child is not None, "built first"
+        return self._child.pid
 
     def build(self) -> str:
         try:
-            self._process = subprocess.Popen(
-                [self.python, str(WORKER)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._errors,
-                encoding="utf-8",
-                env=self.environment,
-                process_group=0,  # Ctrl-C is for the contest, which then ends them all
-            )
+            self._child = child.Child([self.python, str(WORKER)], self.environment, asks=True)
         except OSError as error:
             self._died("before it began", f"{self.python}: {error}")
         reply = self._ask("while it was built", do="build", module=self.module, spec=self.spec)
@@ -143,28 +131,18 @@ class Child(Contestant):
         return self._ask("while its half-ops were timed", do="waterfall", steps=steps)
 
     def end(self) -> None:
-        if self._process is not None:
-            for stream in (self._process.stdin, self._process.stdout):
-                _close(stream)
-            try:
-                self._process.wait(PATIENCE_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-            self._process = None
-        self._errors.close()
+        if self._child is not None:
+            self._child.end()
+            self._child = None
+
+    def _last_lines(self) -> list[str]:
+        return [] if self._child is None else self._child.last_lines(LAST_LINES)
 
     def _ask(self, doing: str, **request: Any) -> dict[str, Any]:
-        process = self._process
-        assert process is not None and process.stdin is not None and process.stdout is not None
-        try:
-            process.stdin.write(json.dumps(request) + "\n")
-            process.stdin.flush()
-            line = process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
+        assert self._child is not None
+        line = self._child.ask(json.dumps(request))
         if not line:
-            self._died(doing, how_it_ended(process.wait()))
+            self._died(doing, self._child.wait())
         reply: dict[str, Any] = json.loads(line)
         if "error" in reply:
             self._raise(doing, reply["error"])
@@ -177,18 +155,3 @@ class Child(Contestant):
         assert issubclass(kind, HarnessError)
         facts = {label.replace(" ", "_"): text for label, text in error["facts"].items()}
         raise kind(error["headline"], **{"slug": error["slug"], **facts})
-
-
-def how_it_ended(code: int) -> str:
-    """A process's return code in words."""
-    if code < 0:
-        return f"signal {signal.Signals(-code).name}"
-    return f"exit code {code}"
-
-
-def _close(stream: IO[str] | None) -> None:
-    try:
-        if stream is not None:
-            stream.close()
-    except BrokenPipeError:  # it died with something unread
-        pass

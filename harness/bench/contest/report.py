@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.bench.contest.contest import COMPARED_LOSSES, Contest
+from harness.bench.contest.contest import COMPARED_LOSSES, Contest, heading_of
 from harness.bench.contest.contestant import Contestant
 from harness.bench.report import duration, figure, peaks_record
 from harness.bench.timing import Ratio, Timing, ratio
@@ -152,7 +152,7 @@ class Result:
         contest = self.contest
         return {
             "format": 2,
-            "heading": contest.heading(),
+            "heading": heading_of(contest),
             "machine": asdict(contest.machine),
             "peaks": peaks_record(self.peaks),
             "threads": contest.threads,

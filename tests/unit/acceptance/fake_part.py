@@ -5,7 +5,7 @@ import signal
 import time
 from pathlib import Path
 
-from harness.acceptance.piece import NotHere, Part
+from harness.acceptance.piece import Part, Unavailable
 
 DOES = {
     "fine": ["right", "right too"],
@@ -38,7 +38,7 @@ def run(asked, lane, name):
     if name == "raises":
         raise RuntimeError("an illegal address")
     if name == "absent":
-        raise NotHere("there is none of it here")
+        raise Unavailable("there is none of it here")
     return {"ok": True, "process": os.getpid()}
 
 

@@ -14,7 +14,7 @@ from harness.acceptance.parts import (
     step,
 )
 from harness.acceptance.parts.training import Trained
-from harness.acceptance.piece import Asked, NotHere, attempt
+from harness.acceptance.piece import Asked, Unavailable, attempt
 from harness.machine import nvidia_driver as driver
 from harness.plugins.loading import all_ops
 
@@ -103,13 +103,13 @@ def test_losses_that_are_no_numbers_are_wrong(monkeypatch):
 
 
 def test_losses_without_a_curve_to_hold_them_against_are_not_run():
-    with pytest.raises(NotHere, match="no losses of float64"):
+    with pytest.raises(Unavailable, match="no losses of float64"):
         losses.compared((), "bf16", "float64", {"float64": {"ok": False}})
 
 
 def test_a_tool_that_is_not_there_is_not_run(monkeypatch):
     monkeypatch.setattr(memory.shutil, "which", lambda name: None)
-    with pytest.raises(NotHere, match="not on PATH"):
+    with pytest.raises(Unavailable, match="not on PATH"):
         memory.sanitized(Asked({"cupy": CUPY}), "cupy", "memcheck")
 
 
@@ -221,7 +221,7 @@ def test_rates_are_the_best_of_the_backends_on_the_device():
     beside = ops.rates("numba_cuda", "fp32", ("cupy", "numba_cuda"))
     assert beside["peaks"]["backend"] == "cupy+numba_cuda"
     assert "tf32_flops_per_s" in beside["peaks"]["rates"]
-    with pytest.raises(NotHere, match="does not measure"):
+    with pytest.raises(Unavailable, match="does not measure"):
         ops.rates("numpy", "fp32", ("cupy",))
 
 

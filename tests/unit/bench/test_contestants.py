@@ -12,12 +12,13 @@ import numpy as np
 import psutil
 import pytest
 
-from harness.bench.contest.contestant import WORKER, Child, how_it_ended
+from harness.bench.contest.contestant import WORKER, Child
 from harness.bench.contest.peers import llmc
 from harness.bench.contest.worker import held_bytes, peak_bytes
 from harness.config.command_line import compose
 from harness.config.config import model_of, trainer_settings
 from harness.errors import ConfigError, ResourceError
+from harness.machine.child import how_it_ended
 from harness.models.gpt2 import GPT2
 from harness.models.lora import Lora
 from harness.training.optimizer import OptimizerSettings
@@ -210,7 +211,8 @@ def test_llmc_is_not_asked_for_work_that_it_does_not_do(llmcs_work, change, reas
 
 
 def test_a_trainer_of_llmcs_that_is_not_there_is_refused():
-    from harness.bench.contest.contest import Contest, Field
+    from harness.bench.contest.contest import Contest
+    from harness.bench.contest.entrants import Entrants
 
     with pytest.raises(ConfigError, match="is not a program"):
-        Contest(Field({"numpy": ["experiment=llmc_cpu", "model=micro"]}, llmc=Path("nowhere")))
+        Contest(Entrants({"numpy": ["experiment=llmc_cpu", "model=micro"]}, llmc=Path("nowhere")))

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.bench.contest.contest import LLMC, Contest, Field
+from harness.bench.contest.contest import LLMC, Contest
+from harness.bench.contest.entrants import Entrants
 from harness.bench.contest.peers import llmc, llmc_cuda
 from harness.config.command_line import compose
 from harness.config.config import model_of, trainer_settings
@@ -123,7 +124,7 @@ def test_on_a_device_the_contest_takes_its_cuda_trainer_and_tells_the_peers(prog
         "backend=cupy", "precision=bf16", "model=micro", "data=tokens", f"data.path={file}",
         "batch_size=2", "sequence_length=8",
     ]  # fmt: skip
-    field = Field({"cupy": overrides}, ("torch-bf16",), llmc=program, alone=True)
+    field = Entrants({"cupy": overrides}, ("torch-bf16",), llmc=program, alone=True)
     with Contest(field) as contest:
         assert contest.on_device
         one = contest.contestant(LLMC)

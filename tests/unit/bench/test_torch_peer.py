@@ -8,7 +8,8 @@ import pytest
 
 from harness.bench.contest import ours
 from harness.bench.contest.command import entries
-from harness.bench.contest.contest import COMPARED_LOSSES, Contest, Field
+from harness.bench.contest.contest import COMPARED_LOSSES, Contest
+from harness.bench.contest.entrants import Entrants
 from harness.bench.contest.peers import torch_peer
 from harness.bench.contest.report import Result
 from harness.config.command_line import compose
@@ -49,7 +50,7 @@ def test_without_torch_or_a_compiler_there_is_no_peer(monkeypatch):
     ids=lambda more: " ".join(more) or "as configured",
 )
 def test_pytorch_trains_to_the_same_losses(micro, tmp_path, more):
-    contest = Contest(Field(entries([*micro, *more], [], []), ["torch"]))
+    contest = Contest(Entrants(entries([*micro, *more], [], []), ["torch"]))
     contest._write_files(tmp_path)
     losses = {}
     for name, module in {"numpy": ours, "torch": torch_peer}.items():
@@ -64,7 +65,7 @@ def test_pytorch_trains_to_the_same_losses(micro, tmp_path, more):
 
 @needs_torch
 def test_pytorch_in_bf16_is_near_and_not_the_same(micro, peaks):
-    with Contest(Field(entries(micro, [], []), ["torch-bf16@1"])) as contest:
+    with Contest(Entrants(entries(micro, [], []), ["torch-bf16@1"])) as contest:
         for one in contest.contestants.values():
             one.run(COMPARED_LOSSES)
         result = Result(contest, {}, [], peaks)

@@ -10,14 +10,8 @@ import pytest
 
 from harness.bench import commands
 from harness.bench.contest.command import entries, run_bench_train
-from harness.bench.contest.contest import (
-    COMPARED_LOSSES,
-    Contest,
-    Field,
-    check_same_work,
-    peer_and_threads,
-    why_no_torch,
-)
+from harness.bench.contest.contest import COMPARED_LOSSES, Contest, heading_of
+from harness.bench.contest.entrants import Entrants, check_same_work, peer_and_threads, why_no_torch
 from harness.bench.contest.report import BF16_TOLERANCE, Result
 from harness.bench.waterfall import waterfall_of, works_of
 from harness.config.command_line import compose
@@ -51,7 +45,8 @@ def fake_torch(monkeypatch):
     def use(**modes):
         monkeypatch.setattr("harness.bench.contest.contest.TORCH_PEER", FAKE_PEER)
         modes = {name.replace("_", "-"): mode for name, mode in modes.items()}
-        monkeypatch.setattr(Contest, "_peer_spec", lambda self, name: {"mode": modes[name]})
+        peers = "harness.bench.contest.contest.peer_spec"
+        monkeypatch.setattr(peers, lambda contest, name: {"mode": modes[name]})
 
     return use
 
@@ -63,7 +58,7 @@ def trainer_of(micro, *more):
 
 def test_contestants_train_in_turns_to_the_same_losses(micro, peaks, short_turns):
     bf16 = "precision=bf16 threads=1"
-    field = Field(entries(micro, ["numpy", "reference"], [bf16]))
+    field = Entrants(entries(micro, ["numpy", "reference"], [bf16]))
     with Contest(field) as contest:
         assert len({one.pid for one in contest.contestants.values()}) == 3
         timings = contest.run(turns=3)
@@ -123,7 +118,7 @@ def test_losses_that_disagree_end_the_command_with_6(
 )
 def test_variants_that_are_not_the_same_work_are_refused(micro, override, differs):
     with pytest.raises(ConfigError, match="would not do the same work") as refused:
-        Contest(Field(entries(micro, ["numpy"], [override])))
+        Contest(Entrants(entries(micro, ["numpy"], [override])))
     assert refused.value.facts["differ"] == differs
 
 
@@ -137,7 +132,7 @@ def test_variants_may_choose_how_a_step_is_computed(micro):
 def test_an_error_of_one_of_ours_is_the_error_that_training_would_give(micro):
     with (
         pytest.raises(PluginError) as refused,
-        Contest(Field({"numpi": ["backend=numpi", *micro]})),
+        Contest(Entrants({"numpi": ["backend=numpi", *micro]})),
     ):
         pass
     assert refused.value.slug == "unknown-backend"
@@ -147,17 +142,17 @@ def test_an_error_of_one_of_ours_is_the_error_that_training_would_give(micro):
 def test_who_is_missing_is_listed_when_the_others_keep_going(micro, short_turns, fake_torch):
     fake_torch(torch="raises", torch_bf16="absent")
     ours = entries(micro, ["numpi", "numpy"], [])
-    with Contest(Field(ours, ["torch", "torch-bf16"], keep_going=True)) as contest:
+    with Contest(Entrants(ours, ["torch", "torch-bf16"], keep_going=True)) as contest:
         assert list(contest.contestants) == ["numpy", "torch"]
         timings = contest.run(turns=1)
     assert list(timings) == ["numpy"]
     assert contest.absent["torch"] == "RuntimeError: no kernel for that"
-    assert "numpi: not run (no backend is called 'numpi'" in contest.heading()
+    assert "numpi: not run (no backend is called 'numpi'" in heading_of(contest)
 
 
 def test_a_contest_without_any_of_ours_is_refused(micro, fake_torch):
     fake_torch(torch="")
-    field = Field({"numpi": [*micro, "backend=numpi"]}, ["torch"], keep_going=True)
+    field = Entrants({"numpi": [*micro, "backend=numpi"]}, ["torch"], keep_going=True)
     with pytest.raises(ConfigError, match="none of ours can train"), Contest(field):
         pass
 
@@ -166,8 +161,8 @@ def test_a_peer_that_is_absent_is_listed_and_one_that_dies_is_an_error(
     micro, short_turns, fake_torch
 ):
     fake_torch(torch="absent", torch_compile="killed")
-    with Contest(Field(entries(micro, [], []), ["torch", "torch-compile"])) as contest:
-        assert "torch: not run (it is Sunday)" in contest.heading()
+    with Contest(Entrants(entries(micro, [], []), ["torch", "torch-compile"])) as contest:
+        assert "torch: not run (it is Sunday)" in heading_of(contest)
         ours = contest.contestants["numpy"].pid
         with pytest.raises(ResourceError, match="torch-compile gave up in step 3"):
             contest.run(turns=3)
@@ -180,9 +175,9 @@ def test_llmc_takes_its_turns_on_its_own_batches(micro, peaks, short_turns, tmp_
     program.chmod(0o755)
     data = [text for text in micro if text.startswith("data")]
     ours = entries([*data, "experiment=llmc_cpu", "model=tiny", "model.layers=1"], [], [])
-    with Contest(Field(ours, llmc=program)) as contest:
+    with Contest(Entrants(ours, llmc=program)) as contest:
         assert contest.batches.shape == (10, 2, 4, 64)
-        assert "batches as llm.c takes them" in contest.heading()
+        assert "batches as llm.c takes them" in heading_of(contest)
         result = Result(contest, contest.run(turns=1), [], peaks)
     assert list(result.timings) == ["numpy", "llm.c"]
     assert np.diff(contest.contestants["llm.c"].losses[:10]).tolist() == [1.0] * 9
@@ -193,7 +188,7 @@ def test_llmc_is_listed_as_not_run_where_the_work_is_not_its_own(micro, tmp_path
     program = tmp_path / "train_gpt2"
     program.write_text("")
     program.chmod(0o755)
-    contest = Contest(Field(entries(micro, [], []), llmc=program))
+    contest = Contest(Entrants(entries(micro, [], []), llmc=program))
     assert "batch_size=4, sequence_length=64, clip_norm=null" in contest.absent["llm.c"]
 
 

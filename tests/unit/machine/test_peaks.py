@@ -124,7 +124,7 @@ def test_the_last_level_cache_is_the_largest_that_the_system_tells(tmp_path):
 
 
 def test_without_an_answer_the_cache_is_taken_to_be_large(tmp_path, monkeypatch):
-    monkeypatch.setattr("harness.machine.processor._sysctl", lambda name: "")
+    monkeypatch.setattr("harness.machine.processor.sysctl", lambda name: "")
     assert last_level_cache_bytes(tmp_path) == UNKNOWN_CACHE_BYTES
 
 

@@ -11,6 +11,7 @@ import threadpoolctl
 
 from backends.numpy_cpu import _blocks, plugin
 from harness.errors import ConfigError, PluginError
+from harness.files import system
 from harness.machine import threads
 from harness.machine.threads import (
     THREAD_VARIABLES,
@@ -167,10 +168,10 @@ def group(tmp_path, monkeypatch, quotas, own="0::/a/b"):
     for folder, quota in quotas.items():
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         (tmp_path / folder / "cpu.max").write_text(quota)
-    monkeypatch.setattr(threads, "CGROUPS", tmp_path)
-    read = threads.Path.read_text
+    monkeypatch.setattr(system, "CGROUPS", tmp_path)
+    read = system.Path.read_text
     monkeypatch.setattr(
-        threads.Path,
+        system.Path,
         "read_text",
         lambda path, *a, **k: own if str(path) == "/proc/self/cgroup" else read(path, *a, **k),
     )

@@ -3,13 +3,14 @@
 import psutil
 import pytest
 
+from harness.files import system
 from harness.planning import memory_budget as memory_need
 
 
 @pytest.fixture
 def groups(tmp_path, monkeypatch):
     """Write a control group below an empty root, where the process finds itself in job/part."""
-    monkeypatch.setattr(memory_need, "CGROUPS", tmp_path)
+    monkeypatch.setattr(system, "CGROUPS", tmp_path)
 
     def write(path: str, **files: object) -> None:
         folder = tmp_path / path
@@ -21,12 +22,12 @@ def groups(tmp_path, monkeypatch):
 
 
 def in_group(monkeypatch, line: str) -> None:
-    read = memory_need.Path.read_text
+    read = system.Path.read_text
 
     def read_text(path, *arguments, **settings):
         return line if str(path) == "/proc/self/cgroup" else read(path, *arguments, **settings)
 
-    monkeypatch.setattr(memory_need.Path, "read_text", read_text)
+    monkeypatch.setattr(system.Path, "read_text", read_text)
 
 
 def test_without_limits_it_is_the_machines(groups, monkeypatch):

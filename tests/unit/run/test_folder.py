@@ -13,6 +13,7 @@ import pytest
 import threadpoolctl
 
 from harness.errors import ConfigError, ResourceError
+from harness.machine import provenance
 from harness.run import folder as run_folder
 
 
@@ -128,19 +129,19 @@ def git(folder, *arguments):
 def test_the_commit_is_that_of_our_own_checkout(tmp_path, monkeypatch):
     ours = tmp_path / "folder.py"
     ours.write_text("")
-    monkeypatch.setattr(run_folder, "__file__", str(ours))
+    monkeypatch.setattr(provenance, "__file__", str(ours))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert run_folder.commit() is None, "no checkout"
+    assert provenance.commit() is None, "no checkout"
     git(tmp_path, "init")
     git(tmp_path, "commit", "--allow-empty", "-m", "theirs")
-    assert run_folder.commit() is None, "somebody else's checkout"
+    assert provenance.commit() is None, "somebody else's checkout"
     git(tmp_path, "add", "folder.py")
     git(tmp_path, "commit", "-m", "ours")
-    assert re.fullmatch("[0-9a-f]{40}", run_folder.commit())
+    assert re.fullmatch("[0-9a-f]{40}", provenance.commit())
     ours.write_text("changed")
-    assert re.fullmatch(r"[0-9a-f]{40}\+", run_folder.commit())
+    assert re.fullmatch(r"[0-9a-f]{40}\+", provenance.commit())
     monkeypatch.setenv("PATH", "")
-    assert run_folder.commit() is None, "no git"
+    assert provenance.commit() is None, "no git"
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):

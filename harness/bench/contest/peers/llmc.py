@@ -12,6 +12,7 @@ import re
 import select
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,9 +20,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from harness.bench.contest.contestant import PATIENCE_S, Contestant, how_it_ended
+from harness.bench.contest.contestant import LAST_LINES, Contestant
 from harness.bench.contest.worker import peak_bytes
 from harness.data import write_token_file
+from harness.machine.child import PATIENCE_S, how_it_ended, last_lines_of
 from harness.training.training_plan import TrainerSettings
 
 B, T = 4, 64
@@ -109,6 +111,8 @@ class Llmc(Contestant):
         self.program, self.weights, self.folder, self.threads = program, weights, folder, threads
         self.tokens = tokens[:TOKENS]
         self._process: subprocess.Popen[bytes] | None = None
+        # What it says on standard error; closed by end().
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._terminal = -1
         self._said = self._last_line = b""
         self._done = 0
@@ -168,6 +172,9 @@ class Llmc(Contestant):
     def end(self) -> None:
         self._stop()
         self._errors.close()
+
+    def _last_lines(self) -> list[str]:
+        return last_lines_of(self._errors, LAST_LINES)
 
     def _start(self) -> None:
         # A terminal, not a pipe: its output then comes line by line.

@@ -1,6 +1,6 @@
 """What the backends say of themselves on this machine: asked in a process of its own, as JSON.
 
-    python -m harness.acceptance.look cupy numba_cuda
+    python -m harness.acceptance.probe cupy numba_cuda
 
 {name: {"describe", "options", "precisions", "captures", "device"}}, or {name: {"absent": reason}}.
 A process of its own, because a device that was opened once holds memory until its process ends.
@@ -14,7 +14,7 @@ from harness.errors import HarnessError
 from harness.plugins.loading import all_ops, configure, installed, load
 
 
-def look(name: str) -> dict[str, Any]:
+def probe(name: str) -> dict[str, Any]:
     if name not in installed():
         return {"absent": "no such backend is installed"}
     try:
@@ -39,7 +39,7 @@ def look(name: str) -> dict[str, Any]:
 
 
 def main(argv: list[str]) -> int:
-    print("\n" + json.dumps({name: look(name) for name in argv}))
+    print("\n" + json.dumps({name: probe(name) for name in argv}))
     return 0
 
 

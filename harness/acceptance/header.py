@@ -8,10 +8,10 @@ from typing import Any
 from harness import ROOT, __version__
 from harness.acceptance import record
 from harness.acceptance.piece import Asked
+from harness.files.system import cpu_model
 from harness.machine import nvidia_driver as driver
-from harness.machine.processor import cpu_model
+from harness.machine.provenance import commit
 from harness.machine.threads import cores_allowed
-from harness.run.folder import commit
 
 PACKAGES = (
     "numpy", "ml_dtypes", "numba", "numba-cuda", "cupy-cuda12x", "cupy-cuda13x", "nvmath-python",
@@ -20,7 +20,7 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def head_of(
+def header_of(
     asked: Asked, absent: dict[str, str], gpu: driver.Gpu | None, on: str, when: datetime
 ) -> dict[str, Any]:
     """A record before its first part."""

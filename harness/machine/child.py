@@ -1,0 +1,110 @@
+"""A process that works for us: started in a group of its own, asked, limited in time, ended.
+
+Ctrl-C reaches only us, and we end the group: whatever the process has started ends with it.
+"""
+
+import os
+import select
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import IO
+
+PATIENCE_S = 5.0
+LAST_BYTES = 8192
+
+
+class Child:
+    """A started process. Raises OSError where it cannot be started.
+
+    asks: it answers a line of standard input with a line of standard output. Otherwise it reads nothing,
+    and its output is captured beside its errors. environment: all of it; ours without one.
+    """
+
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str] | None = None, *, asks: bool
+    ) -> None:
+        # Closed by end().
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
+        self._buffer = b""
+        try:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE if asks else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if asks else self._errors,
+                stderr=self._errors,
+                env=None if environment is None else dict(environment),
+                process_group=0,
+            )
+        except OSError:
+            self._errors.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def ask(self, line: str, limit_s: float | None = None) -> str:
+        """Send a line, and wait for the answer; empty where the process ended without one."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(line.encode() + b"\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            return ""
+        return self.receive(limit_s)
+
+    def receive(self, limit_s: float | None = None) -> str:
+        """The next line of its output, empty at its end. Raises TimeoutError after limit_s."""
+        assert self.process.stdout is not None
+        end = None if limit_s is None else time.monotonic() + limit_s
+        while b"\n" not in self._buffer:
+            left_s = None if end is None else max(0.0, end - time.monotonic())
+            if not select.select([self.process.stdout], [], [], left_s)[0]:
+                raise TimeoutError(f"no answer within {limit_s:g} s")
+            found = os.read(self.process.stdout.fileno(), 1 << 16)
+            if not found:
+                return ""
+            self._buffer += found
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line.decode("utf-8", "replace")
+
+    def last_lines(self, count: int) -> list[str]:
+        """The end of what it said on standard error."""
+        return last_lines_of(self._errors, count)
+
+    def wait(self) -> str:
+        """Wait for its end, and say how it ended."""
+        return how_it_ended(self.process.wait())
+
+    def end(self, patience_s: float = PATIENCE_S, *, terminate: bool = False) -> None:
+        """End it and its group: by the end of its input, or SIGTERM; after patience_s by SIGKILL."""
+        for stream in (self.process.stdin, self.process.stdout):
+            with suppress(BrokenPipeError):  # it died with something unread
+                if stream is not None:
+                    stream.close()
+        if terminate and self.process.poll() is None:
+            self.process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(patience_s)
+        # Also where it ended by itself: what it had started may still be there.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self._errors.close()
+
+
+def how_it_ended(code: int) -> str:
+    """A process's return code in words."""
+    if code < 0:
+        return f"signal {signal.Signals(-code).name}"
+    return f"exit code {code}"
+
+
+def last_lines_of(file: IO[bytes], count: int) -> list[str]:
+    """The end of a file that a process writes its errors to."""
+    file.seek(max(0, file.seek(0, os.SEEK_END) - LAST_BYTES))
+    return file.read().decode("utf-8", "replace").strip().splitlines()[-count:]
