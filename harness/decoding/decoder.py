@@ -21,12 +21,12 @@ import numpy.typing as npt
 from harness.contract.precision import Precision
 from harness.errors import ConfigError
 from harness.execution.executor import Executor
-from harness.execution.parameters import Parameters
+from harness.execution.parameters import Parameters, bf16_weight_bytes
 from harness.execution.shared_buffers import Commons
 from harness.graph.program import Program, Tensor
 from harness.models.gpt2 import GPT2, Adapter, build
 from harness.models.gpt2_decode import build_decode, build_head, check_decodes
-from harness.planning.memory_budget import MemoryNeed, host_bytes, low_bytes
+from harness.planning.memory_budget import MemoryNeed, host_bytes
 from harness.planning.planner import make_plan
 from harness.plugins.dispatch import Dispatch
 from harness.plugins.op_errors import naming_the_op
@@ -133,7 +133,7 @@ class NextToken(ABC):
             transfer=self._transfer,
             layout=self.parameters.layout,
         )
-        low = low_bytes(plan, self.parameters)
+        low = bf16_weight_bytes(plan, self.parameters)
         if low:
             self._memory.add("weights in bfloat16", low)
         need = host_bytes(plan)

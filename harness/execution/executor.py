@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from harness.device.hooks import HOST, Device, aligned
-from harness.execution.parameters import LOW, Parameters
+from harness.execution.parameters import Parameters
 from harness.execution.shared_buffers import SHARED_KINDS, Commons
 from harness.graph.program import Tensor
 from harness.planning.bf16_weights import ARENA, part_of
+from harness.planning.layout import BF16_WEIGHTS
 from harness.planning.plan import Plan, Step, Version, View
 from harness.plugins.dispatch import bind
 from harness.plugins.scratch import lending
@@ -48,7 +49,7 @@ class Executor:
         self._persistent: dict[Version, Any] = {}
         self._open_devices()
         if plan.renewals:
-            parameters.need_low(plan.precision.rounding)
+            parameters.need_bf16_weights(plan.precision.rounding)
         if plan.backward:
             parameters.need("gradient")
         self._staging = np.empty(plan.staging_bytes, np.uint8)
@@ -103,10 +104,10 @@ class Executor:
             call()
 
     def refresh(self) -> None:
-        """Renew the low-precision weights, where the masters have changed since, and all copies.
+        """Renew the bf16 weights, where the masters have changed since, and all copies.
 
         Once, after the optimizer. A capture of the step holds what the call did as it was captured:
-        whether the optimizer leaves the low weights to this call is the same in every step.
+        whether the optimizer leaves the bf16 weights to this call is the same in every step.
         """
         for step, call in zip(self.plan.refresh, self._refresh, strict=True):
             part = part_of(step)
@@ -182,7 +183,7 @@ class Executor:
         if version.device != self.plan.home:
             return None
         if version.kind == "parameter":
-            return "parameter" if version.dtype == np.float32 else LOW, version.tensor.name
+            return "parameter" if version.dtype == np.float32 else BF16_WEIGHTS, version.tensor.name
         for name, gradient in self.plan.gradients.items():
             if gradient is version:
                 return "gradient", name

@@ -13,12 +13,12 @@ from harness.contract import Acc, Op, Signature, State
 from harness.contract.precision import FLOAT32, Precision
 from harness.contract.signature import merge_leading
 from harness.errors import ConfigError, PluginError
-from harness.execution.parameters import Layout, make_layout
 from harness.graph.autodiff import Backward, differentiate
 from harness.graph.program import Call, Program, Tensor, expand
 from harness.graph.recompute import recompute as compute_again
 from harness.planning.arena import Block
 from harness.planning.bf16_weights import cast_elsewhere, renewal
+from harness.planning.layout import Layout, make_layout
 from harness.planning.lifetimes import place_by_lifetime
 from harness.planning.plan import Plan, Step, Version, View
 from harness.plugins.dispatch import Choice, Dispatch

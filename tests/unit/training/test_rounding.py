@@ -37,7 +37,7 @@ def step(trainer, batch):
 
 def low(trainer):
     size = trainer.parameters.layout.total
-    return trainer.parameters.flat("low", 0, size).view(np.uint16).copy()
+    return trainer.parameters.flat("bf16_weights", 0, size).view(np.uint16).copy()
 
 
 def expected_low(trainer):
