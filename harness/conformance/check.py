@@ -11,7 +11,7 @@ from harness.contract.precision import POLICIES
 from harness.contract.table import nearest
 from harness.device.hooks import HOOKS
 from harness.errors import ConfigError, NumericsError, OpNotImplemented
-from harness.plugins.loading import OPS, Backend, all_ops, installed, load
+from harness.plugins import OPS, Backend, all_ops, installed, load
 
 
 def run_check(

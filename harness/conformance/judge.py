@@ -19,7 +19,7 @@ from harness.conformance.xfail import KnownWrong
 from harness.contract import OpTable
 from harness.contract.signature import source_line
 from harness.errors import ConfigError, HarnessError
-from harness.plugins.loading import Backend, installed, load
+from harness.plugins import Backend, installed, load
 
 EFFORTS: dict[str, dict[str, Any]] = {
     "quick": {"seeds": (0,), "drawn": 0, "real": False, "short": True},

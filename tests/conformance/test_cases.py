@@ -8,7 +8,7 @@ from harness.conformance.cases.listing import CACHE, cases_of, data_of, parse_ca
 from harness.conformance.trial import prepare
 from harness.device.hooks import ALIGNMENT, HOST
 from harness.errors import ConfigError
-from harness.plugins.loading import all_ops
+from harness.plugins import all_ops
 
 OPS = all_ops()
 

@@ -8,7 +8,7 @@ from harness.conformance.judge import judge_function
 from harness.conformance.tolerance import error_in_tolerances, tolerance, u_in
 from harness.contract import Magnitude
 from harness.errors import PluginError
-from harness.plugins.loading import all_ops
+from harness.plugins import all_ops
 from tests.conformance.kernels import matmul, matmul_backward, matmul_tf32, writing_zeros
 
 OPS = all_ops()

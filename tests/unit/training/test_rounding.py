@@ -7,7 +7,7 @@ import pytest
 from harness.contract.precision import Precision
 from harness.errors import ConfigError, PluginError
 from harness.ops.stochastic_cast import round_at_random
-from harness.plugins.loading import all_ops, load
+from harness.plugins import all_ops, load
 from harness.training.optimizer import MASTER
 
 BF16 = np.dtype(ml_dtypes.bfloat16)

@@ -6,7 +6,7 @@ import pytest
 
 from harness.errors import ConfigError
 from harness.planning.layout import NUMBERS, Layout
-from harness.plugins.loading import all_ops, load
+from harness.plugins import all_ops, load
 from harness.training.shards import Span, groups, shard, shard_size
 
 RANKS = [1, 2, 3, 7, 8]
