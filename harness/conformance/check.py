@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 
-from harness.conformance.cases.listing import parse_case
+from harness.conformance.cases.case import parse_case
 from harness.conformance.judge import EXPLAINED, Verdict, judge
 from harness.conformance.report import Row, counts, row_of, write_report
 from harness.contract import OpTable

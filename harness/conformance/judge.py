@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from harness.conformance.cases.case import Case
 from harness.conformance.cases.cover import covering, takes_long
-from harness.conformance.cases.listing import Case, cases_of, drawn_case, is_wide, real_case
+from harness.conformance.cases.listing import cases_of, drawn_case, is_wide, real_case
 from harness.conformance.delegation import borrowed, foreign, functions_of_others, loaded_modules
 from harness.conformance.explain import explain
 from harness.conformance.laws import Failure, Judged, Outcome, try_case

@@ -64,7 +64,7 @@ def run_export(
         if kind == "llmc":
             _export_llmc(out, stored, dtype)
         else:
-            from harness.interchange.huggingface.folder import write_huggingface
+            from harness.interchange.huggingface.writing import write_huggingface
 
             write_huggingface(out, stored, dtype)
     print(f"wrote     {out}")
