@@ -22,7 +22,7 @@ from harness.contract.precision import Precision
 from harness.errors import ConfigError
 from harness.execution.executor import Executor
 from harness.execution.parameters import Parameters, bf16_weight_bytes
-from harness.execution.shared_buffers import Commons
+from harness.execution.shared_buffers import SharedBuffers
 from harness.graph.program import Program, Tensor
 from harness.models.gpt2 import GPT2, Adapter, build
 from harness.models.gpt2_decode import build_decode, build_head, check_decodes
@@ -71,7 +71,7 @@ class NextToken(ABC):
         self._adapter, self._wrappers, self._transfer = adapter, wrappers, transfer
         self._memory = memory or MemoryNeed(lambda needed, available: _ways_out(B))
         self._counted = 0
-        self._commons = Commons()
+        self._shared = SharedBuffers()
         self._executors: dict[object, Executor] = {}
         self._texts: list[list[int]] = []
 
@@ -142,7 +142,7 @@ class NextToken(ABC):
             self._memory.check(plan)
             self._counted = need
         with self._naming_the_op():
-            return Executor(plan, self.parameters, self._wrappers, self._commons)
+            return Executor(plan, self.parameters, self._wrappers, self._shared)
 
     def _logits(self, executor: Executor) -> np.ndarray:
         return executor.read()[:, : self.model.vocab_size].astype(np.float32, copy=False)

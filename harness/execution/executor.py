@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.device.hooks import HOST, Device, aligned
 from harness.execution.parameters import Parameters
-from harness.execution.shared_buffers import SHARED_KINDS, Commons
+from harness.execution.shared_buffers import SHARED_KINDS, SharedBuffers
 from harness.graph.program import Tensor
 from harness.planning.bf16_weights import ARENA, part_of
 from harness.planning.layout import BF16_WEIGHTS
@@ -28,7 +28,7 @@ class Executor:
 
     parameters: the model's arenas, which several executors may share (training, validation, samples).
     wrappers: plugins of the hook wrap_op.
-    commons: memory in which executors that run in turn meet; without it, each has its own.
+    shared: memory in which executors that run in turn meet; without it, each has its own.
     """
 
     def __init__(
@@ -36,12 +36,12 @@ class Executor:
         plan: Plan,
         parameters: Parameters,
         wrappers: tuple[Any, ...] = (),
-        commons: Commons | None = None,
+        shared: SharedBuffers | None = None,
     ) -> None:
         self.plan = plan
         self.parameters = parameters
         self._wrappers = wrappers
-        self._commons = commons or Commons()
+        self._shared = shared or SharedBuffers()
         self._devices: dict[str, Device] = {"host": parameters.device}
         self._devices[plan.home] = parameters.device
         self._functions: dict[str, Callable[..., None]] = {}
@@ -54,7 +54,7 @@ class Executor:
             parameters.need("gradient")
         self._staging = np.empty(plan.staging_bytes, np.uint8)
         for name, nbytes in plan.arena_bytes.items():
-            self._arenas[name] = self._commons.arena(name, self._devices[name], nbytes)
+            self._arenas[name] = self._shared.arena(name, self._devices[name], nbytes)
         self._forward = [self._bind(step) for step in plan.forward]
         self._backward_first = [self._bind(step) for step in plan.backward]
         self._backward_later = [
@@ -170,7 +170,7 @@ class Executor:
             arena, name = owned
             return self.parameters.view(arena, name, view.shape)
         if version.kind in SHARED_KINDS:
-            memory = self._commons.lasting(version, device)
+            memory = self._shared.lasting(version, device)
             return device.view(memory, 0, view.shape, version.dtype)
         if version not in self._persistent:
             self._persistent[version] = device.empty(aligned(version.nbytes))
