@@ -2,6 +2,7 @@
 """The table of contents: every half-op of the backend `numba`, and what its buffers are."""
 
 from backends.numba_cpu import _kernel, _scratch, _threads
+from backends.numba_cpu import compile_ahead as _ahead
 from backends.numba_cpu._narrow import as_bits
 from backends.numba_cpu.adamw import adamw
 from backends.numba_cpu.adamw_master import adamw_master
@@ -56,6 +57,12 @@ def describe_libraries():
 @hookimpl
 def compile_seconds():
     return _kernel.compile_seconds()
+
+
+@hookimpl
+def compile_ahead(calls):
+    functions = globals()
+    return _ahead.compile_ahead([(functions[hook], arguments) for hook, arguments in calls])
 
 
 @hookimpl
