@@ -1,8 +1,7 @@
 # ruff: noqa: F401 - what is imported here is what the backend has.
 """The table of contents: every half-op of the backend `numba`, and what its buffers are."""
 
-from backends.numba_cpu import _kernel, _scratch, _threads
-from backends.numba_cpu import compile_ahead as _ahead
+from backends.numba_cpu import _compile_ahead, _kernel, _scratch, _threads
 from backends.numba_cpu._narrow import as_bits
 from backends.numba_cpu.adamw import adamw
 from backends.numba_cpu.adamw_master import adamw_master
@@ -61,8 +60,7 @@ def compile_seconds():
 
 @hookimpl
 def compile_ahead(calls):
-    functions = globals()
-    return _ahead.compile_ahead([(functions[hook], arguments) for hook, arguments in calls])
+    return _compile_ahead.compile_ahead(calls)
 
 
 @hookimpl

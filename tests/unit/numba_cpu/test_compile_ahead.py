@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from backends.numba_cpu import _kernel, compile_ahead, plugin
+from backends.numba_cpu import _compile_ahead, _kernel, plugin
 
 X, SUM = np.zeros(1000, np.float32), np.zeros(1, np.float32)
 CALLS = [("squared_norm", [SUM, X]), ("guard", [SUM, X])]
@@ -34,25 +34,25 @@ def log(monkeypatch, tmp_path):
     for kernel in (_not_finite, _sum_of_squares):
         monkeypatch.setattr(kernel, "dispatcher", Compiled(kernel, here))
     monkeypatch.setattr(_kernel, "cache_folder", lambda: tmp_path)
-    monkeypatch.setattr(compile_ahead, "threads", lambda: 2)
+    monkeypatch.setattr(_compile_ahead, "threads", lambda: 2)
     return here
 
 
 def program(monkeypatch, code):
     """A second process that runs this."""
-    real = compile_ahead.subprocess.Popen
+    real = _compile_ahead.subprocess.Popen
 
     def popen(command, **settings):
         started.append(real([sys.executable, "-c", code], **settings))
         return started[-1]
 
     started = []
-    monkeypatch.setattr(compile_ahead.subprocess, "Popen", popen)
+    monkeypatch.setattr(_compile_ahead.subprocess, "Popen", popen)
     return started
 
 
 def test_the_number_is_said_before_the_first_kernel_is_compiled(log, monkeypatch):
-    monkeypatch.setattr(compile_ahead, "threads", lambda: 1)
+    monkeypatch.setattr(_compile_ahead, "threads", lambda: 1)
     compiling = plugin.compile_ahead(CALLS)
     assert next(compiling) == (0, 2)
     assert log == []
@@ -90,7 +90,7 @@ def test_what_the_second_process_does_not_bring_is_compiled_here(log, monkeypatc
 
 
 def test_a_second_process_that_cannot_be_started_is_not_missed(log, monkeypatch):
-    monkeypatch.setattr(compile_ahead.sys, "executable", "/nowhere/python")
+    monkeypatch.setattr(_compile_ahead.sys, "executable", "/nowhere/python")
     list(plugin.compile_ahead(CALLS))
     assert sorted(log) == ["guard", "squared_norm"]
 

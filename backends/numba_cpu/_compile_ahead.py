@@ -8,14 +8,14 @@ writers.
 The second process only helps: what it does not finish is compiled here.
 """
 
-import importlib
+import json
 import os
-import pickle
 import subprocess
 import sys
 from collections import deque
 from contextlib import suppress
 from threading import Condition, Thread
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -30,17 +30,17 @@ SMALL = 4096
 def compile_ahead(calls):
     """Compile what is not on disk: (done, all) before the first kernel and after each.
 
-    calls: (function of a half-op, its arguments), where a buffer is anything with a shape and a dtype.
+    calls: (hook, arguments), where a buffer is anything with a shape and a dtype.
     """
     if _kernel.cache_folder() is None:
         return
-    missing = deque(_missing(calls))
+    missing = deque(_missing(_recorded(calls)))
     if not missing:
         return
     # What takes longest comes first, so that neither process waits long for the other at the end.
     count = len(missing)
     yield 0, count
-    second = _Second(missing) if count > 1 and threads() > 1 else None
+    second = _Second(missing, calls) if count > 1 and threads() > 1 else None
     try:
         done = 0
         while task := _next(missing, second):
@@ -57,20 +57,31 @@ def compile_ahead(calls):
             second.end()
 
 
-def _missing(calls):
-    """(kernel, signatures) of what is not kept, the longest code first."""
+def _recorded(calls):
+    """{kernel: {types: None}}: what these calls run."""
+    from backends.numba_cpu import plugin
+
     with _kernel.recording() as recorded, np.errstate(all="ignore"):
-        for function, arguments in calls:
+        for hook, arguments in calls:
             # An op that does not bear made-up numbers is compiled when it is called.
             with suppress(Exception):
-                function(*[_stand_in(argument) for argument in arguments])
+                getattr(plugin, hook)(*[_stand_in(argument) for argument in arguments])
     _scratch.forget()
+    return recorded
+
+
+def _missing(recorded):
+    """(kernel, signatures) of what is not kept, the longest code first."""
     missing = []
     for kernel, signatures in recorded.items():
         new = [types for types in signatures if not _kernel.is_kept(kernel, types)]
         if new:
             missing.append((kernel, new))
     return sorted(missing, key=lambda task: -len(task[0].__wrapped__.__code__.co_code))
+
+
+def _name(kernel):
+    return f"{kernel.__module__}.{kernel.__name__}"
 
 
 def _stand_in(argument):
@@ -93,14 +104,14 @@ def _next(missing, second):
 class _Second:
     """A second process, and the thread that hands it kernels and waits for each.
 
-    missing: tasks for either process, from which both take.
+    missing: tasks for either process, from which both take. calls: it is told, and finds the types.
     """
 
-    def __init__(self, missing):
+    def __init__(self, missing, calls):
         self.done = 0
         self._missing, self._changed = missing, Condition()
         self._theirs, self._ended = None, False
-        self._process = None
+        self._process, self._calls = None, calls
         self._thread = Thread(target=self._hand_out, daemon=True)
         self._thread.start()
 
@@ -128,11 +139,10 @@ class _Second:
                 self._process = _start()
             with self._process as process:
                 try:
+                    _say(process.stdin, _as_json(self._calls))
                     while self._take():
                         kernel, signatures = self._theirs
-                        name = kernel.__module__, kernel.__name__
-                        pickle.dump((*name, signatures), process.stdin)
-                        process.stdin.flush()
+                        _say(process.stdin, [_name(kernel), [str(types) for types in signatures]])
                         if process.stdout.read(1) != b".":
                             return
                         with self._changed:
@@ -140,7 +150,7 @@ class _Second:
                             self.done += 1
                 finally:
                     process.kill()
-        except (OSError, ValueError, pickle.PicklingError):
+        except (OSError, TypeError, ValueError):
             pass  # it could not be started, or is gone
         finally:
             with self._changed:
@@ -155,6 +165,28 @@ class _Second:
                 return False
             self._theirs = self._missing.popleft()
             return True
+
+
+def _say(stream, data):
+    stream.write(json.dumps(data).encode() + b"\n")
+    stream.flush()
+
+
+def _as_json(calls):
+    def told(argument):
+        if hasattr(argument, "shape") and hasattr(argument, "dtype"):
+            return {"shape": list(argument.shape), "dtype": np.dtype(argument.dtype).name}
+        return argument
+
+    return [[hook, [told(argument) for argument in arguments]] for hook, arguments in calls]
+
+
+def _from_json(calls):
+    def buffer(told):
+        # ml_dtypes, imported with the backend, has told NumPy of bfloat16.
+        return SimpleNamespace(shape=tuple(told["shape"]), dtype=np.dtype(told["dtype"]))
+
+    return [(hook, [buffer(a) if isinstance(a, dict) else a for a in args]) for hook, args in calls]
 
 
 def _start():
@@ -176,14 +208,14 @@ def _serve():
     # Ctrl-C reaches both: the run decides when this one ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
-    while True:
-        try:
-            module, name, signatures = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
-        kernel = getattr(importlib.import_module(module), name)
-        for types in signatures:
-            kernel.dispatcher.compile(types)
+    recorded = _recorded(_from_json(json.loads(sys.stdin.buffer.readline())))
+    kernels = {_name(kernel): (kernel, signatures) for kernel, signatures in recorded.items()}
+    for line in sys.stdin.buffer:
+        name, wanted = json.loads(line)
+        kernel, signatures = kernels[name]
+        types_of = {str(types): types for types in signatures}
+        for text in wanted:
+            kernel.dispatcher.compile(types_of[text])
         answers.write(b".")
 
 
