@@ -1,7 +1,7 @@
 """Compile the kernels of a run before its first step, in two processes, into the cache on disk.
 
 Numba compiles under a lock that all threads share, so only a second process can use a second core. It
-is this file, started as a program. The run hands it one kernel at a time, and compiles others meanwhile.
+runs `serve`. The run hands it one kernel at a time, and compiles others meanwhile.
 Each kernel has its own index file in the cache and goes to one of the two processes, so no index has two
 writers.
 
@@ -23,18 +23,23 @@ from backends.numba_cpu import _kernel, _scratch
 from backends.numba_cpu._narrow import as_bits
 from backends.numba_cpu._threads import threads
 
+PROGRAM = (
+    f"from backends.numba_cpu import plugin; from {__name__} import serve; serve(vars(plugin))"
+)
+
 SMALL = 4096
 """Numbers in an array that may be read as a factor, and so holds ones; others are never touched."""
 
 
-def compile_ahead(calls):
+def compile_ahead(calls, functions):
     """Compile what is not on disk: (done, all) before the first kernel and after each.
 
-    calls: (hook, arguments), where a buffer is anything with a shape and a dtype.
+    calls: (hook, arguments), where a buffer is anything with a shape and a dtype. functions: hook ->
+    function.
     """
     if _kernel.cache_folder() is None:
         return
-    missing = deque(_missing(_recorded(calls)))
+    missing = deque(_missing(_recorded(calls, functions)))
     if not missing:
         return
     # What takes longest comes first, so that neither process waits long for the other at the end.
@@ -57,15 +62,13 @@ def compile_ahead(calls):
             second.end()
 
 
-def _recorded(calls):
+def _recorded(calls, functions):
     """{kernel: {types: None}}: what these calls run."""
-    from backends.numba_cpu import plugin
-
     with _kernel.recording() as recorded, np.errstate(all="ignore"):
         for hook, arguments in calls:
             # An op that does not bear made-up numbers is compiled when it is called.
             with suppress(Exception):
-                getattr(plugin, hook)(*[_stand_in(argument) for argument in arguments])
+                functions[hook](*[_stand_in(argument) for argument in arguments])
     _scratch.forget()
     return recorded
 
@@ -193,7 +196,7 @@ def _start():
     # It finds modules where this process does, and its BLAS, which has nothing to do, starts no threads.
     paths = os.pathsep.join(path for path in sys.path if path)
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", __name__],
+        [sys.executable, "-P", "-c", PROGRAM],
         env={**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -201,14 +204,14 @@ def _start():
     )
 
 
-def _serve():
+def serve(functions):
     """The second process: compile what comes in, and write a dot for each; end when the input does."""
     import signal
 
     # Ctrl-C reaches both: the run decides when this one ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
-    recorded = _recorded(_from_json(json.loads(sys.stdin.buffer.readline())))
+    recorded = _recorded(_from_json(json.loads(sys.stdin.buffer.readline())), functions)
     kernels = {_name(kernel): (kernel, signatures) for kernel, signatures in recorded.items()}
     for line in sys.stdin.buffer:
         name, wanted = json.loads(line)
@@ -217,7 +220,3 @@ def _serve():
         for text in wanted:
             kernel.dispatcher.compile(types_of[text])
         answers.write(b".")
-
-
-if __name__ == "__main__":
-    _serve()

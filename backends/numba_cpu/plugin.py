@@ -60,7 +60,7 @@ def compile_seconds():
 
 @hookimpl
 def compile_ahead(calls):
-    return _compile_ahead.compile_ahead(calls)
+    return _compile_ahead.compile_ahead(calls, globals())
 
 
 @hookimpl
