@@ -7,11 +7,15 @@ interrupt would inherit that.
 `pytest` and `pytest tests/FOLDER` start one worker process for each core (pytest-xdist). A file's tests
 stay in one process, and so do all tests of one backend: nothing is compiled twice. One file, one test,
 `--pdb`, `-s` and benchmarks run in one process; `-n 0` asks for that, `-n 4` for four workers.
+
+The tests start hundreds of processes. Where Python may keep no bytecode beside the sources, as in many
+containers, each would compile the same libraries anew: they keep it with pytest's own cache instead.
 """
 
 import ctypes
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +52,16 @@ def gpu_there() -> bool:
         and count.value > 0
     )
 
+
+def keep_bytecode() -> None:
+    """In this process and those that it starts, if only the places beside the sources are ruled out."""
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+        folder = str(REPOSITORY / ".pytest_cache" / "bytecode")
+        sys.pycache_prefix = os.environ.setdefault("PYTHONPYCACHEPREFIX", folder)
+        sys.dont_write_bytecode = False
+
+
+keep_bytecode()
 
 if not gpu_there():
     os.environ.setdefault("HARNESS_CUDA_ON_CPU", "1")

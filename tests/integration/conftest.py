@@ -61,8 +61,6 @@ def small() -> list[str]:
 @pytest.fixture
 def train(workplace, capfd) -> Callable[..., Outcome]:
     """Run with overrides that are added to SMALL; small=False: with the overrides alone."""
-    from omegaconf import OmegaConf
-
     from harness.config import command_line
     from harness.errors import HarnessError, report
     from harness.train import run_one
@@ -71,7 +69,7 @@ def train(workplace, capfd) -> Callable[..., Outcome]:
         capfd.readouterr()
         try:
             (config,) = command_line.check([*(SMALL if small else ()), *overrides])
-            code = run_one(OmegaConf.structured(config))
+            code = run_one(config)
         except HarnessError as error:
             code = report(error)
         found = capfd.readouterr()

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from harness import __version__, cli, train
+from harness.config import command_line
 
 TEXT = ["model=micro", "data=text", "data.path=text.txt", "batch_size=2"]
 
@@ -36,6 +37,22 @@ def trainer(workplace, capfd, monkeypatch):
         return code, found.out, found.err
 
     return run
+
+
+def test_a_single_run_is_composed_once(trainer, monkeypatch):
+    composed, compose_for = [], command_line.compose_for
+
+    def counted(application, overrides):
+        composed.append(overrides)
+        return compose_for(application, overrides)
+
+    def by_hydra(outcomes, count):
+        raise AssertionError("Hydra composes it twice more")
+
+    monkeypatch.setattr(command_line, "compose_for", counted)
+    monkeypatch.setattr(train, "_hydra_main", by_hydra)
+    assert trainer("experiment=micro_gpt2", "backend=numpi")[0] == 5
+    assert composed == [["experiment=micro_gpt2", "backend=numpi"]]
 
 
 def test_the_version_is_the_harnesses(trainer):
