@@ -13,9 +13,9 @@ from typing import Any
 
 from harness.acceptance import record, report
 from harness.acceptance.header import header_of
-from harness.acceptance.lanes import environment_of, run_part
+from harness.acceptance.part import Asked, Part
 from harness.acceptance.parts import MODULES
-from harness.acceptance.piece import Asked, Part
+from harness.acceptance.workers import environment_of, run_part
 from harness.errors import ConfigError, NumericsError, ResourceError
 from harness.machine import nvidia_driver as driver
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness import ROOT, __version__
 from harness.acceptance import record
-from harness.acceptance.piece import Asked
+from harness.acceptance.part import Asked
 from harness.files.system import cpu_model
 from harness.machine import nvidia_driver as driver
 from harness.machine.provenance import commit

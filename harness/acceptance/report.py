@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.acceptance.goals import goals
-from harness.acceptance.piece import Part
+from harness.acceptance.part import Part
 from harness.acceptance.record import ON_CPU
 
 

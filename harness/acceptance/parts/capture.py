@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
+from harness.acceptance.part import Asked, Part, Piece, Result, Unavailable
 from harness.acceptance.parts.training import (
     choice,
     chosen,
@@ -12,7 +13,6 @@ from harness.acceptance.parts.training import (
     small,
     train,
 )
-from harness.acceptance.piece import Asked, Part, Piece, Result, Unavailable
 
 TIMED_STEPS = 30
 FORGIVEN_BYTES = 4 << 20  # the driver's own grain, and other programs on the device

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from harness.acceptance.piece import Asked, Part, Piece, Result, Unavailable
+from harness.acceptance.part import Asked, Part, Piece, Result, Unavailable
 from harness.conformance.cases.listing import real_case
 from harness.conformance.judge import judge
 from harness.contract import OpTable

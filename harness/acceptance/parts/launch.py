@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.acceptance.piece import Asked, Part, Piece, Result, Unavailable
+from harness.acceptance.part import Asked, Part, Piece, Result, Unavailable
 from harness.plugins.loading import all_ops, configure, load
 
 HOOK = "gelu_forward"

@@ -8,6 +8,7 @@ backends against float32 of the first of them.
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
+from harness.acceptance.part import Asked, Part, Piece, Result, Unavailable
 from harness.acceptance.parts.training import (
     choice,
     chosen,
@@ -17,7 +18,6 @@ from harness.acceptance.parts.training import (
     small,
     train,
 )
-from harness.acceptance.piece import Asked, Part, Piece, Result, Unavailable
 
 TOLERANCES = {
     "fp32": 1e-4,  # ten float32 steps; a right backend on a CPU is below 1e-5

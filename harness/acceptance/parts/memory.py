@@ -13,8 +13,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
 
+from harness.acceptance.part import Asked, Part, Piece, Result, Unavailable
 from harness.acceptance.parts.training import gpt2_124m, small, train
-from harness.acceptance.piece import Asked, Part, Piece, Result, Unavailable
 
 TOOLS = ("memcheck", "racecheck")
 SANITIZER = "compute-sanitizer"

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.acceptance.goals import GOAL_PERCENT
+from harness.acceptance.part import Asked, Part, Piece, Result, Unavailable
 from harness.acceptance.parts.training import LEARNING_RATE, batches, gpt2_124m, settings_of, small
-from harness.acceptance.piece import Asked, Part, Piece, Result, Unavailable
 from harness.bench.device_clock import DeviceClock
 from harness.bench.report import duration, figure
 from harness.bench.roofline import score
@@ -20,7 +20,7 @@ from harness.machine.device_peaks import DevicePeaks, best_of, device_peaks
 from harness.plugins.loading import all_ops, load
 from harness.training.trainer import Trainer
 
-CLOCKED = Path(__file__).parents[1] / "clocked.py"
+CLOCKED = Path(__file__).parents[1] / "call_times.py"
 SHAPES = (("bf16", 4), ("bf16", 32), ("tf32", 4))
 
 

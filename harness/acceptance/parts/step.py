@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from harness.acceptance.goals import PROMISED, mfu
+from harness.acceptance.part import Asked, Part, Piece, Result, Unavailable
 from harness.acceptance.parts.ops import peaks_in, rates
 from harness.acceptance.parts.training import gpt2_124m, relative_difference, small
-from harness.acceptance.piece import Asked, Part, Piece, Result, Unavailable
 from harness.bench.contest.alone import take_turn, waterfall
 from harness.bench.contest.contest import LLMC, Contest
 from harness.bench.contest.entrants import Entrants

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.acceptance.piece import Asked
+from harness.acceptance.part import Asked
 from harness.config import command_line
 from harness.config.config import model_of, trainer_settings
 from harness.machine.nvidia_driver import computed_on_cpu

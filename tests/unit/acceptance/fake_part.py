@@ -5,7 +5,7 @@ import signal
 import time
 from pathlib import Path
 
-from harness.acceptance.piece import Part, Unavailable
+from harness.acceptance.part import Part, Unavailable
 
 DOES = {
     "fine": ["right", "right too"],

@@ -3,6 +3,7 @@
 import pytest
 
 from harness.acceptance import few_cases
+from harness.acceptance.part import Asked, Unavailable, attempt
 from harness.acceptance.parts import (
     MODULES,
     capture,
@@ -14,7 +15,6 @@ from harness.acceptance.parts import (
     step,
 )
 from harness.acceptance.parts.training import Trained
-from harness.acceptance.piece import Asked, Unavailable, attempt
 from harness.machine import nvidia_driver as driver
 from harness.plugins.loading import all_ops
 

@@ -1,6 +1,6 @@
 """A lane's process: its pieces one after another, each kept in a file as soon as it is done.
 
-    python -m harness.acceptance.lane '{"part", "lane", "asked": {...}, "kept": FILE, "limit_s"}'
+    python -m harness.acceptance.worker '{"part", "lane", "asked": {...}, "kept": FILE, "limit_s"}'
 
 The file: {"pieces": {name: result}, "running": the piece that was begun, "complete": no piece is left}.
 A piece that the file has is not run again, so that another process goes on where one ended.
@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from harness.acceptance.part import Asked, Part, attempt
 from harness.acceptance.parts import MODULES
-from harness.acceptance.piece import Asked, Part, attempt
 
 SETUP = "setting up"
 

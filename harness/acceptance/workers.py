@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from harness import ROOT
-from harness.acceptance.lane import SETUP
-from harness.acceptance.piece import Asked, Part
+from harness.acceptance.part import Asked, Part
+from harness.acceptance.worker import SETUP
 from harness.machine.child import Child, how_it_ended
 from harness.machine.nvidia_driver import CPU_VARIABLES
 
@@ -116,7 +116,7 @@ def _start(module: str, asked: Asked, lane: _Lane, limit_s: float) -> None:
         "kept": str(lane.file),
         "limit_s": limit_s,
     }
-    command = [sys.executable, "-m", "harness.acceptance.lane", json.dumps(order)]
+    command = [sys.executable, "-m", "harness.acceptance.worker", json.dumps(order)]
     lane.child = Child(command, environment_of(asked.rehearsal), asks=False)
 
 

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from harness.acceptance.lanes import environment_of, run_part
-from harness.acceptance.piece import Asked
+from harness.acceptance.part import Asked
+from harness.acceptance.workers import environment_of, run_part
 from harness.machine.nvidia_driver import CPU_VARIABLES
 from tests.unit.acceptance import fake_part
 
