@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.acceptance import record, report
 from harness.acceptance.header import header_of
-from harness.acceptance.part import Asked, Part
+from harness.acceptance.part import Part, Request
 from harness.acceptance.parts import MODULES
 from harness.acceptance.workers import environment_of, run_part
 from harness.errors import ConfigError, NumericsError, ResourceError
@@ -21,7 +21,7 @@ from harness.machine import nvidia_driver as driver
 
 BUDGET_S = 540.0
 RESERVE_S = 12.0  # for ending the last part's processes, and the record
-LOOK_S = 120.0
+PROBE_S = 120.0
 BACKENDS = ("cupy", "numba_cuda")
 INTO = Path("experiments/gpu_acceptance")
 
@@ -50,20 +50,20 @@ def run_gpu_acceptance(
     chosen = _parts(parts)
     into = _folder(into, rehearse)
     gpu = None if rehearse else _gpu()
-    found, absent = _look(backends, rehearse)
-    asked = Asked(
+    found, unavailable = _probe(backends, rehearse)
+    request = Request(
         backends=found,
         rehearsal=rehearse,
         llmc=_program(llmc),
         peer_python=peer_python,
     )
     on = gpu.name if gpu else record.ON_CPU
-    head = header_of(asked, absent, gpu, on, now())
-    stem = f"{head['date']}-{gpu.slug if gpu else 'cuda-on-the-cpu'}"
-    same = {key: head[key] for key in ("on", "machine", "commit", "sources")}
+    header = header_of(request, unavailable, gpu, on, now())
+    stem = f"{header['date']}-{gpu.slug if gpu else 'cuda-on-the-cpu'}"
+    same = {key: header[key] for key in ("on", "machine", "commit", "sources")}
     earlier = record.to_resume(into, stem, same) if resume else None
-    file, kept = earlier or (record.new_file(into, stem), head)
-    kept |= {"asked": head["asked"], "absent": absent, "budget_s": budget_s}
+    file, kept = earlier or (record.new_file(into, stem), header)
+    kept |= {"asked": header["asked"], "absent": unavailable, "budget_s": budget_s}
     todo = [name for name in chosen if not _is_done(kept["parts"].get(name))]
     if earlier:
         show(f"going on with {file}: {', '.join(todo) or 'nothing is missing'}")
@@ -86,7 +86,7 @@ def run_gpu_acceptance(
             show(f"{name}: not run, the time is over")
             continue
         show(f"{name}: {chosen[name].question} ({limit_s:.0f} s at most)")
-        _run(chosen[name], name, asked, limit_s, kept, save)
+        _run(chosen[name], name, request, limit_s, kept, save)
         save()
         show(f"{name}: {_told(kept['parts'][name], on)}")
     for line in kept["goals"]:
@@ -98,7 +98,7 @@ def run_gpu_acceptance(
 def _run(
     part: Part,
     name: str,
-    asked: Asked,
+    request: Request,
     limit_s: float,
     kept: dict[str, Any],
     save: Callable[[], None],
@@ -107,31 +107,31 @@ def _run(
     earlier = kept["parts"][name]
     start, before_s = time.monotonic(), earlier["seconds"]
 
-    def keep(lanes: dict[str, Any], complete: bool) -> None:
-        status, reason = record.status_of(lanes, complete=complete, on_cpu=asked.rehearsal)
+    def keep(results: dict[str, Any], complete: bool) -> None:
+        status, reason = record.status_of(results, complete=complete, on_cpu=request.rehearsal)
         seconds = before_s + time.monotonic() - start
-        kept["parts"][name] = _part_record(status, reason, lanes, seconds, limit_s)
+        kept["parts"][name] = _part_record(status, reason, results, seconds, limit_s)
 
-    def tell(lanes: dict[str, Any]) -> None:
-        keep(lanes, complete=False)
+    def tell(results: dict[str, Any]) -> None:
+        keep(results, complete=False)
         save()
 
-    if not asked.backends:
+    if not request.backends:
         kept["parts"][name] = _part_record("not run", "no backend can be opened", {})
         return
-    found = run_part(part, name, asked, limit_s, earlier["lanes"], tell)
-    keep(found.lanes, found.complete)
+    found = run_part(part, name, request, limit_s, earlier["lanes"], tell)
+    keep(found.results, found.complete)
 
 
 def _part_record(
-    status: str, reason: str, lanes: dict[str, Any], seconds: float = 0.0, limit_s: float = 0.0
+    status: str, reason: str, results: dict[str, Any], seconds: float = 0.0, limit_s: float = 0.0
 ) -> dict[str, Any]:
     return {
         "status": status,
         "reason": reason,
         "seconds": seconds,
         "limit_s": limit_s,
-        "lanes": lanes,
+        "lanes": results,
     }
 
 
@@ -200,21 +200,23 @@ def _gpu() -> driver.Gpu:
     )
 
 
-def _look(
+def _probe(
     backends: Sequence[str], rehearse: bool
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """(backend -> what it says of itself, backend -> why it cannot be asked)."""
     try:
         done = subprocess.run(
             [sys.executable, "-m", "harness.acceptance.probe", *backends],
-            capture_output=True, text=True, errors="replace", timeout=LOOK_S,
+            capture_output=True, text=True, errors="replace", timeout=PROBE_S,
             env=environment_of(rehearse), check=True,
         )  # fmt: skip
         said: dict[str, dict[str, Any]] = json.loads(done.stdout.strip().splitlines()[-1])
     except (subprocess.SubprocessError, ValueError, IndexError) as error:
         return {}, dict.fromkeys(backends, f"it could not be asked: {error}")
-    found = {name: answer for name, answer in said.items() if "absent" not in answer}
-    return found, {n: answer["absent"] for n, answer in said.items() if "absent" in answer}
+    found = {name: answer for name, answer in said.items() if "unavailable" not in answer}
+    return found, {
+        n: answer["unavailable"] for n, answer in said.items() if "unavailable" in answer
+    }
 
 
 def _program(llmc: Path | None) -> str | None:

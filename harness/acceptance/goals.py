@@ -21,7 +21,7 @@ GOAL_PERCENT = {"cupy": 85.0, "numba_cuda": 60.0}
 
 VOCABULARY_MULTIPLE = 128
 
-Lanes = Mapping[str, Mapping[str, Mapping[str, Any]]]
+Results = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def mfu(
     return {**{name: found / promised for name, found in flops.items()}, "measured": of_measured}
 
 
-def goals(parts: Mapping[str, Lanes], device: str) -> list[Goal]:
+def goals(parts: Mapping[str, Results], device: str) -> list[Goal]:
     """Each goal beside the best that the record has for it."""
     step = parts.get("step", {})
     return [
@@ -81,16 +81,16 @@ def goals(parts: Mapping[str, Lanes], device: str) -> list[Goal]:
     ]
 
 
-def _ratio(what: str, wanted: float, step: Lanes, precision: str, peers: tuple[str, ...]) -> Goal:
+def _ratio(what: str, wanted: float, step: Results, precision: str, peers: tuple[str, ...]) -> Goal:
     """The better of B=32 and 64; of several peers, the fastest."""
     found: list[tuple[float, str]] = []
-    for lane, results in step.items():
-        name, chosen, batch = lane.split()
+    for worker, results in step.items():
+        name, chosen, batch = worker.split()
         times = [results[p]["median_s"] for p in peers if _right(results.get(p))]
         ours = results.get(name)
         if chosen == precision and batch in ("B=32", "B=64") and times and _right(ours):
             assert ours is not None
-            found.append((min(times) / ours["median_s"], lane))
+            found.append((min(times) / ours["median_s"], worker))
     return Goal(what, wanted, *max(found, default=(None, "")))
 
 
@@ -98,37 +98,37 @@ def _right(result: Mapping[str, Any] | None) -> bool:
     return bool(result and result["ok"] and "median_s" in result)
 
 
-def _rate(step: Lanes, device: str) -> Iterator[Goal]:
+def _rate(step: Results, device: str) -> Iterator[Goal]:
     found: list[tuple[float, str]] = []
     shares: list[tuple[float, str]] = []
-    for lane, results in step.items():
-        name, precision, batch = lane.split()
+    for worker, results in step.items():
+        name, precision, batch = worker.split()
         ours = results.get(name)
         if precision == "bf16" and batch in ("B=32", "B=64") and _right(ours):
             assert ours is not None
-            found.append((ours["tokens_per_s"], lane))
-            shares.append((ours["mfu"]["llm.c"], lane))
+            found.append((ours["tokens_per_s"], worker))
+            shares.append((ours["mfu"]["llm.c"], worker))
     if "h200" in device.lower():
         yield Goal("tokens/s in bf16", 670e3, *max(found, default=(None, "")))
         yield Goal("share of 989 TFLOP/s (llm.c's)", 0.54, *max(shares, default=(None, "")))
 
 
-def _captured(capture: Lanes) -> Goal:
+def _captured(capture: Results) -> Goal:
     found = [
-        (r["faster"], f"{lane} {piece}")
-        for lane, results in capture.items()
-        for piece, r in results.items()
-        if r["ok"] and "faster" in r and "B=4" in piece
+        (r["faster"], f"{worker} {check}")
+        for worker, results in capture.items()
+        for check, r in results.items()
+        if r["ok"] and "faster" in r and "B=4" in check
     ]
     return Goal("captured step at B=4, times as fast", 1.5, *max(found, default=(None, "")))
 
 
-def _memory_bound(ops: Lanes, name: str) -> Goal:
+def _memory_bound(ops: Results, name: str) -> Goal:
     """A backend's slowest kernel that memory bounds, where no cache helps."""
     found = [
-        (call["copy_percent"] / 100, f"{call['hook']}, {lane}")
-        for lane, results in ops.items()
-        if lane.split()[0] == name
+        (call["copy_percent"] / 100, f"{call['hook']}, {worker}")
+        for worker, results in ops.items()
+        if worker.split()[0] == name
         for r in results.values()
         for call in r.get("calls", ())
         if call["bound"] == "memory" and not call["in_cache"]

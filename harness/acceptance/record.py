@@ -2,9 +2,10 @@
 
     {"format": 1, "date": ..., "device": ..., "on": "NVIDIA H100 80GB HBM3" or "CUDA on the CPU",
      "machine": {...}, "commit": ..., "sources": ..., "asked": {...},
-     "parts": {name: {"status", "reason", "seconds", "limit_s", "lanes": {lane: {piece: result}}}}}
+     "parts": {name: {"status", "reason", "seconds", "limit_s", "lanes": {worker: {check: result}}}}}
 
-A result has `ok`: True, False, or None for what could not be asked here, with its `reason`.
+The key "lanes" holds results by worker. A result has `ok`: True, False, or None for what this machine
+cannot answer, with its `reason`.
 """
 
 import hashlib
@@ -21,15 +22,15 @@ STATUSES = ("passed", "rehearsed", "failed", "out of time", "not run")
 REASONS = 3
 SOURCES = ("harness", "backends", "conf")
 
-Lanes = Mapping[str, Mapping[str, Any]]
+Results = Mapping[str, Mapping[str, Any]]
 
 
-def status_of(lanes: Lanes, *, complete: bool, on_cpu: bool) -> tuple[str, str]:
+def status_of(found: Results, *, complete: bool, on_cpu: bool) -> tuple[str, str]:
     """(status, reason) of a part. Nothing that did not run on a GPU is ever `passed`."""
     results = {
-        f"{lane}: {piece}": result
-        for lane, pieces in lanes.items()
-        for piece, result in pieces.items()
+        f"{worker}: {check}": result
+        for worker, checks in found.items()
+        for check, result in checks.items()
     }
     failed = [f"{name}: {r.get('reason', '')}" for name, r in results.items() if r["ok"] is False]
     skipped = [f"{name}: {r.get('reason', '')}" for name, r in results.items() if r["ok"] is None]
@@ -37,10 +38,10 @@ def status_of(lanes: Lanes, *, complete: bool, on_cpu: bool) -> tuple[str, str]:
     if failed:
         return "failed", _some(failed)
     if not complete:
-        return "out of time", f"{len(results)} pieces are done; --resume goes on with the others"
+        return "out of time", f"{len(results)} checks are done; --resume goes on with the others"
     if not judged:
         return "not run", _some(skipped) or "there was nothing to run"
-    reason = f"not run here: {_some(skipped)}" if skipped else ""
+    reason = f"unavailable: {_some(skipped)}" if skipped else ""
     return ("rehearsed" if on_cpu else "passed"), reason
 
 

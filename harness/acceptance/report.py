@@ -48,5 +48,5 @@ def goal_lines(record: Mapping[str, Any]) -> list[str]:
     """Goals beside what was found; of a rehearsal, none."""
     if record["on"] == ON_CPU:
         return [f"not run: {ON_CPU}"]
-    lanes = {name: found["lanes"] for name, found in record["parts"].items()}
-    return [goal.line() for goal in goals(lanes, record["on"])]
+    results = {name: found["lanes"] for name, found in record["parts"].items()}
+    return [goal.line() for goal in goals(results, record["on"])]

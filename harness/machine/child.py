@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import IO
 
+from harness import ROOT
+
 PATIENCE_S = 5.0
 LAST_BYTES = 8192
 
@@ -95,6 +97,14 @@ class Child:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self._errors.close()
+
+
+def environment_with_harness() -> dict[str, str]:
+    """Our environment, for a Python in which the harness is found where it was found here."""
+    environment = dict(os.environ)
+    places = [str(ROOT), environment.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, places))
+    return environment
 
 
 def how_it_ended(code: int) -> str:

@@ -8,7 +8,7 @@ backends against float32 of the first of them.
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
-from harness.acceptance.part import Asked, Part, Piece, Result, Unavailable
+from harness.acceptance.part import Check, Part, Request, Result, Unavailable
 from harness.acceptance.parts.training import (
     choice,
     chosen,
@@ -27,20 +27,20 @@ TOLERANCES = {
 REFERENCE = "float64"
 
 
-def lanes(asked: Asked) -> list[str]:
+def workers(request: Request) -> list[str]:
     """A small one, then the real one, for each backend and mix of backends."""
-    names = list(chosen(asked))
-    real = [] if asked.rehearsal else [f"{name} 124M" for name in names]
+    names = list(chosen(request))
+    real = [] if request.rehearsal else [f"{name} 124M" for name in names]
     return [f"{name} small" for name in names] + real
 
 
-def pieces(asked: Asked, lane: str, found: Mapping[str, Result]) -> Iterator[Piece]:
-    name, size = lane.split()
-    precisions = [p for p in TOLERANCES if p in precisions_of(asked, name)]
-    precisions = precisions[:1] if asked.rehearsal else precisions
-    first, *others = chosen(asked)[name]
+def checks(request: Request, worker: str, found: Mapping[str, Result]) -> Iterator[Check]:
+    name, size = worker.split()
+    precisions = [p for p in TOLERANCES if p in precisions_of(request, name)]
+    precisions = precisions[:1] if request.rehearsal else precisions
+    first, *others = chosen(request)[name]
     if size == "small":
-        model = small(asked)
+        model = small(request)
         yield REFERENCE, partial(curve, (*model, "backend=reference"))
         base = REFERENCE
     elif others:
@@ -80,18 +80,20 @@ def compared(
     }
 
 
-def lines(lanes: Mapping[str, Mapping[str, Result]]) -> list[str]:
+def lines(found: Mapping[str, Mapping[str, Result]]) -> list[str]:
     text = ["| run | first and tenth loss | furthest from | relative | allowed |"]
     text += ["|---|---|---|---:|---:|"]
-    for lane, results in lanes.items():
-        for piece, r in results.items():
+    for worker, results in found.items():
+        for check, r in results.items():
             if "losses" not in r:
-                text.append(f"| {lane} {piece} | {r.get('reason', '')} | | | |")
+                text.append(f"| {worker} {check} | {r.get('reason', '')} | | | |")
                 continue
             ends = f"{r['losses'][0]:.5f}, {r['losses'][-1]:.5f}"
             cells = f"{r['base']} | {r['apart']:.1e} | {r['allowed']:g}" if "base" in r else " | |"
-            text.append(f"| {lane} {piece} | {ends} | {cells} |")
+            text.append(f"| {worker} {check} | {ends} | {cells} |")
     return text
 
 
-PART = Part("losses", "Does training go where the float64 formulas go?", 0.10, lanes, pieces, lines)
+PART = Part(
+    "losses", "Does training go where the float64 formulas go?", 0.10, workers, checks, lines
+)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from harness.acceptance.goals import PROMISED, mfu
-from harness.acceptance.part import Asked, Part, Piece, Result, Unavailable
+from harness.acceptance.part import Check, Part, Request, Result, Unavailable
 from harness.acceptance.parts.ops import peaks_in, rates
 from harness.acceptance.parts.training import gpt2_124m, relative_difference, small
 from harness.bench.contest.alone import take_turn, waterfall
@@ -45,40 +45,40 @@ TYPICAL = 3
 """The power that makes small ids frequent, as words are: rows of an embedding then collide."""
 
 
-def lanes(asked: Asked) -> list[str]:
+def workers(request: Request) -> list[str]:
     """Of the first backend: the others are its parts, or too slow for a whole step."""
     found = []
-    for name in list(asked.backends)[:1]:
-        sizes = [(p, B) for p, B in BATCHES if p in asked.backends[name]["precisions"]]
+    for name in list(request.backends)[:1]:
+        sizes = [(p, B) for p, B in BATCHES if p in request.backends[name]["precisions"]]
         found += (
             [f"{name} {sizes[0][0]} tiny"]
-            if asked.rehearsal
+            if request.rehearsal
             else [f"{name} {p} B={B}" for p, B in sizes]
         )
     return found
 
 
-def pieces(asked: Asked, lane: str, found: Mapping[str, Result]) -> Iterator[Piece]:
-    name, precision, batch = lane.split()
-    B = 0 if asked.rehearsal else int(batch.removeprefix("B="))
+def checks(request: Request, worker: str, found: Mapping[str, Result]) -> Iterator[Check]:
+    name, precision, batch = worker.split()
+    B = 0 if request.rehearsal else int(batch.removeprefix("B="))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="harness-step-")))
-        contest = stack.enter_context(Contest(_entrants(asked, name, precision, B, folder)))
-        peers = list(contest.field.peers)
-        llmc = [LLMC] if contest.field.llmc is not None else []
-        steps = (2, 3) if asked.rehearsal else (WARM, TIMED)
-        yield "rates", partial(rates, name, precision, tuple(asked.backends))
+        contest = stack.enter_context(Contest(_entrants(request, name, precision, B, folder)))
+        peers = list(contest.entrants.peers)
+        llmc = [LLMC] if contest.entrants.llmc is not None else []
+        steps = (2, 3) if request.rehearsal else (WARM, TIMED)
+        yield "rates", partial(rates, name, precision, tuple(request.backends))
         for who in (name, *peers, *llmc):
             yield who, partial(turn, contest, who, name, steps, found)
         yield name + AGAIN, partial(turn, contest, name, name, steps, found)
-        if not asked.rehearsal:
+        if not request.rehearsal:
             yield "where a step goes", partial(where_it_goes, contest, name, found)
 
 
-def _entrants(asked: Asked, name: str, precision: str, B: int, folder: Path) -> Entrants:
+def _entrants(request: Request, name: str, precision: str, B: int, folder: Path) -> Entrants:
     own = [f"backend={name}", f"precision={precision}", "optimizer.lr=3e-4"]
-    if asked.rehearsal:
-        return Entrants({name: [*small(asked), "data=counting", *own]}, (), alone=True)
+    if request.rehearsal:
+        return Entrants({name: [*small(request), "data=counting", *own]}, (), alone=True)
     file = folder / "tokens.bin"
     count = int(1.2 * tokens_read(B, T))
     ids = 50257 * np.random.default_rng(0).random(count) ** TYPICAL
@@ -86,9 +86,9 @@ def _entrants(asked: Asked, name: str, precision: str, B: int, folder: Path) -> 
     overrides = [*gpt2_124m(B, T), "data=tokens", f"data.path={file}", *own]
     return Entrants(
         {name: overrides},
-        PEERS[precision] if asked.peer_python else (),
-        llmc=Path(asked.llmc) if asked.llmc else None,
-        python=asked.peer_python or "",
+        PEERS[precision] if request.peer_python else (),
+        llmc=Path(request.llmc) if request.llmc else None,
+        python=request.peer_python or "",
         alone=True,
     )
 
@@ -104,8 +104,8 @@ def turn(
         if who != ours or error.slug in TOO_LARGE:
             raise Unavailable(f"{error.headline}: {error.facts.get('found', '')}") from error
         raise
-    if alone.absent or alone.timing is None:
-        raise Unavailable(alone.absent)
+    if alone.unavailable or alone.timing is None:
+        raise Unavailable(alone.unavailable)
     base = found.get(ours, {}).get("losses") or alone.losses
     count = min(len(base), len(alone.losses))
     apart = relative_difference(alone.losses[:count], base[:count])
@@ -141,15 +141,17 @@ def where_it_goes(contest: Contest, name: str, found: Mapping[str, Result]) -> R
     return {"ok": True, "step_s": shown.step_s, "lines": shown.lines()}
 
 
-def lines(lanes: Mapping[str, Mapping[str, Result]]) -> list[str]:
+def lines(found: Mapping[str, Mapping[str, Result]]) -> list[str]:
     text: list[str] = []
-    for lane, results in lanes.items():
-        ours = lane.split()[0]
+    for worker, results in found.items():
+        ours = worker.split()[0]
         base = results.get(ours, {}).get("median_s")
         how = (
-            f"T={T}: warm {WARM}, {TIMED} timed, one after another" if "B=" in lane else "rehearsed"
+            f"T={T}: warm {WARM}, {TIMED} timed, one after another"
+            if "B=" in worker
+            else "rehearsed"
         )
-        text += ["", f"**{lane}**, {how}", ""]
+        text += ["", f"**{worker}**, {how}", ""]
         text += [
             "| | median | p10 | p90 | tokens/s | MFU llm.c | MFU nanoGPT | of the measured rate "
             "| device memory | times ours | losses apart |",
@@ -181,4 +183,4 @@ def _percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.1f} %"
 
 
-PART = Part("step", "How long does a whole step take, beside others?", 0.31, lanes, pieces, lines)
+PART = Part("step", "How long does a whole step take, beside others?", 0.31, workers, checks, lines)

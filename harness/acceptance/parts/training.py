@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.acceptance.part import Asked
+from harness.acceptance.part import Request
 from harness.config import command_line
 from harness.config.config import model_of, trainer_settings
 from harness.machine.nvidia_driver import computed_on_cpu
@@ -36,10 +36,10 @@ MIXES = {"fast_mix": ("cupy", "numba_cuda")}
 """conf/ops -> the backends that it is made of."""
 
 
-def chosen(asked: Asked) -> dict[str, tuple[str, ...]]:
+def chosen(request: Request) -> dict[str, tuple[str, ...]]:
     """What can train here -> the backends that it takes: each alone, then mixes of them."""
-    alone = {name: (name,) for name in asked.backends}
-    return alone | {mix: of for mix, of in MIXES.items() if set(of) <= set(asked.backends)}
+    alone = {name: (name,) for name in request.backends}
+    return alone | {mix: of for mix, of in MIXES.items() if set(of) <= set(request.backends)}
 
 
 def choice(name: str) -> str:
@@ -47,15 +47,15 @@ def choice(name: str) -> str:
     return f"ops={name}" if name in MIXES else f"backend={name}"
 
 
-def precisions_of(asked: Asked, name: str) -> list[str]:
+def precisions_of(request: Request, name: str) -> list[str]:
     """Those that every backend of it has."""
-    first, *others = (asked.backends[one]["precisions"] for one in chosen(asked)[name])
+    first, *others = (request.backends[one]["precisions"] for one in chosen(request)[name])
     return [p for p in first if all(p in other for other in others)]
 
 
-def small(asked: Asked) -> tuple[str, ...]:
+def small(request: Request) -> tuple[str, ...]:
     """A model that float64 formulas take through ten steps in seconds; in a rehearsal a tinier one."""
-    return TINY if asked.rehearsal else SMALL
+    return TINY if request.rehearsal else SMALL
 
 
 def gpt2_124m(batch_size: int, sequence_length: int = 1024) -> tuple[str, ...]:

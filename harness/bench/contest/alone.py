@@ -19,12 +19,12 @@ from harness.machine.device_peaks import AnyPeaks
 class Alone:
     """What one contestant showed.
 
-    absent: why it could not take part; then nothing else is said. timing: of its steps after the warm
-    ones. The rest is as of a Contestant.
+    unavailable: why it could not take part; nothing else is then said. timing: of its steps after the
+    warm ones. The rest is as of a Contestant.
     """
 
     name: str
-    absent: str = ""
+    unavailable: str = ""
     what: str = ""
     first_step_s: float = 0.0
     timing: Timing | None = None
@@ -34,13 +34,13 @@ class Alone:
 
 
 def take_turn(contest: Contest, name: str, warmups: int, steps: int) -> Alone:
-    """Build one, let it take its steps, and end it: of a contest whose field says `alone`.
+    """Build one, let it take its steps, and end it: of a contest whose entrants are `alone`.
 
     Raises what building or training raises.
     """
-    assert contest.field.alone, "the others are there"
-    reason = contest.absent.get(name, "")
-    if name in contest.field.peers:
+    assert contest.entrants.alone, "the others are there"
+    reason = contest.unavailable.get(name, "")
+    if name in contest.entrants.peers:
         reason = reason or why_no_torch(contest.settings)
     if reason:
         return Alone(name, reason)

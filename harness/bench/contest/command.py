@@ -59,10 +59,10 @@ def run_bench_train(
         raise ConfigError(f"--turns {turns} must be at least 1", slug="value-too-small")
     for name in peers:
         peer_and_threads(name)
-    field = Entrants(
+    entrants = Entrants(
         entries(overrides, backends, variants), peers, llmc, peer_python, threads, keep_going
     )
-    contest = Contest(field)
+    contest = Contest(entrants)
     with threadpoolctl.threadpool_limits(contest.threads):
         peaks = peaks or _peaks_for(contest)
     with contest:

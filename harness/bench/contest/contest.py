@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness import ROOT
 from harness.bench.contest.contestant import Child, Contestant
 from harness.bench.contest.entrants import (
     PEERS,
@@ -38,6 +37,7 @@ from harness.interchange.initial_model import InitialModel
 from harness.interchange.llmc.header import HEADER_BYTES
 from harness.interchange.llmc.layout import Run as Layout
 from harness.interchange.llmc.model import write_llmc_model
+from harness.machine.child import environment_with_harness
 from harness.machine.device_peaks import AnyPeaks
 from harness.machine.processor import load_average, this_machine
 from harness.machine.reexec import CORETYPE
@@ -59,16 +59,16 @@ LLMC = "llm.c"
 
 
 class Contest:
-    """The contestants of a field, built when it is entered as a context, and ended with it."""
+    """The contestants of `entrants`, built when it is entered as a context, and ended with it."""
 
-    def __init__(self, field: Entrants) -> None:
-        self.field = field
+    def __init__(self, entrants: Entrants) -> None:
+        self.entrants = entrants
         self.machine, self.load = this_machine(), load_average()
-        said = [] if field.threads is None else [f"threads={field.threads}"]
-        self.overrides = {name: [*said, *texts] for name, texts in field.ours.items()}
+        said = [] if entrants.threads is None else [f"threads={entrants.threads}"]
+        self.overrides = {name: [*said, *texts] for name, texts in entrants.ours.items()}
         self.configs = {n: command_line.compose(o) for n, o in self.overrides.items()}
         first = next(iter(self.configs.values()))
-        self.threads = threads_for(field.threads or first.threads).count
+        self.threads = threads_for(entrants.threads or first.threads).count
         data = load_data(first)
         self.model = model_of(first, data.vocab_size)
         every = {n: trainer_settings(config, self.model) for n, config in self.configs.items()}
@@ -76,10 +76,10 @@ class Contest:
         self.settings = next(iter(every.values()))
         self.learning_rate = first.optimizer.lr
         self.device = device_of(self.settings)
-        self.absent: dict[str, str] = {}
-        self.names = [*self.overrides, *field.peers]
-        if field.llmc is not None:
-            self._ask_llmc(field.llmc, data)
+        self.unavailable: dict[str, str] = {}
+        self.names = [*self.overrides, *entrants.peers]
+        if entrants.llmc is not None:
+            self._ask_llmc(entrants.llmc, data)
         self.tokens = data.train[: self._tokens_of_llmc()]
         self.batches = self._first_batches(data)
         self.contestants: dict[str, Contestant] = {}
@@ -97,7 +97,7 @@ class Contest:
         else:
             reason = llmc.why_not_llmc(self.settings, self.learning_rate, len(data.train))
         if reason:
-            self.absent[LLMC] = reason
+            self.unavailable[LLMC] = reason
         else:
             self.names.append(LLMC)
 
@@ -131,7 +131,7 @@ class Contest:
         self._folder = tempfile.TemporaryDirectory(prefix="harness-bench-")
         try:
             self._write_files(Path(self._folder.name))
-            for name in () if self.field.alone else self.names:
+            for name in () if self.entrants.alone else self.names:
                 self._build(name)
         except BaseException:
             self.__exit__()
@@ -147,7 +147,7 @@ class Contest:
         """What the contestants read: the batches, and for peers our initial weights."""
         self.batches_file, self.weights_file = folder / "batches.bin", folder / "weights.bin"
         self.batches.tofile(self.batches_file)
-        torch = bool(self.field.peers) and not why_no_torch(self.settings)
+        torch = bool(self.entrants.peers) and not why_no_torch(self.settings)
         initial = InitialModel(self.model, self.settings.seed)
         if torch or (LLMC in self.names and not self.on_device):
             write_llmc_model(self.weights_file, initial)
@@ -159,28 +159,28 @@ class Contest:
         return self.weights_file.with_name("weights_bf16.bin")
 
     def _build(self, name: str) -> None:
-        if name in self.field.peers and (reason := why_no_torch(self.settings)):
-            self.absent[name] = reason
+        if name in self.entrants.peers and (reason := why_no_torch(self.settings)):
+            self.unavailable[name] = reason
             return
         one = self.contestant(name)
         self.contestants[name] = one
         try:
-            absent = one.build()
+            unavailable = one.build()
         except HarnessError as error:
-            if not self.field.keep_going:
+            if not self.entrants.keep_going:
                 raise
-            absent = str(error.headline)
-        if absent:
-            self._leave_out(name, absent)
+            unavailable = str(error.headline)
+        if unavailable:
+            self._leave_out(name, unavailable)
 
     def _leave_out(self, name: str, reason: str) -> None:
         self.contestants.pop(name).end()
-        self.absent[name] = reason
-        if all(ours in self.absent for ours in self.overrides):
+        self.unavailable[name] = reason
+        if all(ours in self.unavailable for ours in self.overrides):
             raise ConfigError(
                 "none of ours can train",
                 slug="bench-nobody-trains",
-                found="\n".join(f"{n}: {why}" for n, why in self.absent.items()),
+                found="\n".join(f"{n}: {why}" for n, why in self.unavailable.items()),
             )
 
     def contestant(self, name: str) -> Contestant:
@@ -193,9 +193,9 @@ class Contest:
             own = {"overrides": self.overrides[name], "vocab_size": self.model.vocab_size}
             return Child(name, sys.executable, OURS, {**common, **own}, self._environment(name))
         if name == LLMC:
-            assert self.field.llmc is not None
+            assert self.entrants.llmc is not None
             folder = self.weights_file.parent / "llmc"
-            program = self.field.llmc.resolve()
+            program = self.entrants.llmc.resolve()
             if self.on_device:
                 return llmc_cuda.LlmcCuda(
                     program,
@@ -207,13 +207,11 @@ class Contest:
                 )
             return llmc.Llmc(program, self.weights_file, self.tokens, folder, self.threads)
         spec = {**common, **peer_spec(self, name)}
-        return Child(name, self.field.python, str(TORCH_PEER), spec, os.environ)
+        return Child(name, self.entrants.python, str(TORCH_PEER), spec, os.environ)
 
     def _environment(self, name: str) -> dict[str, str]:
-        """Of a process of ours: the harness can be found in it, as it was found here."""
-        environment = dict(os.environ)
-        places = [str(ROOT), environment.get("PYTHONPATH", "")]
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, places))
+        """Of a process of ours: BLAS may choose its kernels where the entry says so."""
+        environment = environment_with_harness()
         if self.configs[name].blas_kernel == "library":
             environment.pop(CORETYPE, None)
         return environment
@@ -242,7 +240,7 @@ class Contest:
             try:
                 found[name] = self._turn(self.contestants[name], steps[name])
             except HarnessError as error:
-                if not self.field.keep_going or self.contestants[name].losses:
+                if not self.entrants.keep_going or self.contestants[name].losses:
                     raise
                 self._leave_out(name, str(error.facts.get("found", error.headline)))
         return found
@@ -307,6 +305,6 @@ def heading_of(contest: "Contest") -> str:
         f" {settings.optimizer.name}, clip_norm {settings.clip_norm}{batches}",
         f"on {contest.machine}; {contest.threads} threads each; load before {contest.load:.1f}",
         *(f"{one.name}: {one.what}" for one in contest.contestants.values()),
-        *(f"{name}: not run ({reason})" for name, reason in contest.absent.items()),
+        *(f"{name}: not run ({reason})" for name, reason in contest.unavailable.items()),
     ]
     return "\n".join(rows)

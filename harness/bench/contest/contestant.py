@@ -109,8 +109,8 @@ class Child(Contestant):
         except OSError as error:
             self._died("before it began", f"{self.python}: {error}")
         reply = self._ask("while it was built", do="build", module=self.module, spec=self.spec)
-        if "absent" in reply:
-            return str(reply["absent"])
+        if "unavailable" in reply:
+            return str(reply["unavailable"])
         self.what, self.bf16, self.before = reply["what"], reply["bf16"], reply["before"]
         return ""
 

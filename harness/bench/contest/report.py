@@ -75,7 +75,7 @@ class Result:
 
     @property
     def _width(self) -> int:
-        return 2 + max(map(len, [*self.timings, *self.contest.absent, "a step takes"]))
+        return 2 + max(map(len, [*self.timings, *self.contest.unavailable, "a step takes"]))
 
     def _times(self) -> list[str]:
         width = self._width
@@ -88,7 +88,9 @@ class Result:
                 f"{self.tokens_per_s(name):>11,.0f}{duration(one.first_step_s):>12}"
                 f"{_mib(self.contest.peaks_bytes[name]):>11}{_mib(self.increase(name)):>14}"
             )
-        text += [f"{n:<{width}}not run ({reason})" for n, reason in self.contest.absent.items()]
+        text += [
+            f"{n:<{width}}not run ({reason})" for n, reason in self.contest.unavailable.items()
+        ]
         return text
 
     def increase(self, name: str) -> int | None:
@@ -159,7 +161,7 @@ class Result:
             "tokens_per_step": contest.tokens_per_step,
             "ours": self.ours,
             "contestants": {name: self._one(name) for name in self.timings},
-            "not_run": contest.absent,
+            "not_run": contest.unavailable,
             "loss_differences": self.differences,
             "waterfalls": [
                 {**asdict(w), "outside_share": w.outside_share} for w in self.waterfalls

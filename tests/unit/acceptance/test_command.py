@@ -28,9 +28,11 @@ def card(monkeypatch):
 
 @pytest.fixture
 def accept(tmp_path, monkeypatch):
-    def accept(*lanes, **options):
-        said = {"fake": {"lanes": lanes, "folder": str(tmp_path), "describe": "a fake"}}
-        monkeypatch.setattr(command, "_look", lambda backends, rehearse: (said, {"gone": "is not"}))
+    def accept(*workers, **options):
+        said = {"fake": {"workers": workers, "folder": str(tmp_path), "describe": "a fake"}}
+        monkeypatch.setattr(
+            command, "_probe", lambda backends, rehearse: (said, {"gone": "is not"})
+        )
         (tmp_path / "records").mkdir(exist_ok=True)
         shown = []
         code = run_gpu_acceptance(
@@ -93,7 +95,7 @@ def test_a_record_says_what_ran_where(card, accept):
     assert record["absent"] == {"gone": "is not"}
     assert len(record["sources"]) == 16 and "commit" in record
     page = file.with_suffix(".md").read_text()
-    assert "| passed |" in page and "gone: not run (is not)" in page and "* fine: 2 pieces" in page
+    assert "| passed |" in page and "gone: not run (is not)" in page and "* fine: 2 checks" in page
     assert "passed" in shown
 
 
@@ -138,7 +140,7 @@ def test_a_record_of_another_machine_is_not_gone_on_with(card, accept, monkeypat
 
 
 def test_no_backend_is_not_run(card, accept, monkeypatch, tmp_path):
-    monkeypatch.setattr(command, "_look", lambda backends, rehearse: ({}, {"cupy": "no CuPy"}))
+    monkeypatch.setattr(command, "_probe", lambda backends, rehearse: ({}, {"cupy": "no CuPy"}))
     code = run_gpu_acceptance([FAKE], into=tmp_path / "r", show=lambda line: None)
     (file,) = (tmp_path / "r").glob("*.json")
     assert code == 7

@@ -124,8 +124,8 @@ def test_on_a_device_the_contest_takes_its_cuda_trainer_and_tells_the_peers(prog
         "backend=cupy", "precision=bf16", "model=micro", "data=tokens", f"data.path={file}",
         "batch_size=2", "sequence_length=8",
     ]  # fmt: skip
-    field = Entrants({"cupy": overrides}, ("torch-bf16",), llmc=program, alone=True)
-    with Contest(field) as contest:
+    entrants = Entrants({"cupy": overrides}, ("torch-bf16",), llmc=program, alone=True)
+    with Contest(entrants) as contest:
         assert contest.on_device
         one = contest.contestant(LLMC)
         assert isinstance(one, llmc_cuda.LlmcCuda)

@@ -58,8 +58,8 @@ def trainer_of(micro, *more):
 
 def test_contestants_train_in_turns_to_the_same_losses(micro, peaks, short_turns):
     bf16 = "precision=bf16 threads=1"
-    field = Entrants(entries(micro, ["numpy", "reference"], [bf16]))
-    with Contest(field) as contest:
+    entrants = Entrants(entries(micro, ["numpy", "reference"], [bf16]))
+    with Contest(entrants) as contest:
         assert len({one.pid for one in contest.contestants.values()}) == 3
         timings = contest.run(turns=3)
         result = Result(contest, timings, contest.waterfalls(peaks, steps=3), peaks)
@@ -146,14 +146,14 @@ def test_who_is_missing_is_listed_when_the_others_keep_going(micro, short_turns,
         assert list(contest.contestants) == ["numpy", "torch"]
         timings = contest.run(turns=1)
     assert list(timings) == ["numpy"]
-    assert contest.absent["torch"] == "RuntimeError: no kernel for that"
+    assert contest.unavailable["torch"] == "RuntimeError: no kernel for that"
     assert "numpi: not run (no backend is called 'numpi'" in heading_of(contest)
 
 
 def test_a_contest_without_any_of_ours_is_refused(micro, fake_torch):
     fake_torch(torch="")
-    field = Entrants({"numpi": [*micro, "backend=numpi"]}, ["torch"], keep_going=True)
-    with pytest.raises(ConfigError, match="none of ours can train"), Contest(field):
+    entrants = Entrants({"numpi": [*micro, "backend=numpi"]}, ["torch"], keep_going=True)
+    with pytest.raises(ConfigError, match="none of ours can train"), Contest(entrants):
         pass
 
 
@@ -189,7 +189,7 @@ def test_llmc_is_listed_as_not_run_where_the_work_is_not_its_own(micro, tmp_path
     program.write_text("")
     program.chmod(0o755)
     contest = Contest(Entrants(entries(micro, [], []), llmc=program))
-    assert "batch_size=4, sequence_length=64, clip_norm=null" in contest.absent["llm.c"]
+    assert "batch_size=4, sequence_length=64, clip_norm=null" in contest.unavailable["llm.c"]
 
 
 def test_an_unknown_peer_is_refused(micro):
