@@ -19,7 +19,8 @@ import numpy as np
 from harness.contract.table import nearest
 from harness.device.readback import reading
 from harness.errors import ConfigError, OpNotImplemented
-from harness.execution.parameters import LOW, Parameters
+from harness.execution.parameters import Parameters
+from harness.planning.layout import BF16_WEIGHTS
 from harness.plugins.dispatch import EVERY_OP, Choice, Dispatch, bind
 from harness.plugins.scratch import MAX_BYTES, lending, needed
 from harness.training.shards import Span, groups
@@ -129,7 +130,7 @@ class Optimizer:
         self._parameters = parameters
         self._device = parameters.device
         self._t = 0
-        self._choice = update_choice(settings, dispatch, parameters.has_low)
+        self._choice = update_choice(settings, dispatch, parameters.has_bf16_weights)
         self._norm_choice = dispatch.choose("squared_norm")
         self._guard_choice = dispatch.choose("guard")
         self._clip_choice = dispatch.choose("clip_scale")
@@ -171,7 +172,7 @@ class Optimizer:
             self._ready(self._choice, partial(function, *self._arguments(span)), len(span))
             for span in spans
         ]
-        if self._parameters.has_low and not fused:
+        if self._parameters.has_bf16_weights and not fused:
             updates.append(self._parameters.updated)
         return updates
 
@@ -192,7 +193,7 @@ class Optimizer:
         if self._choice.hook == MASTER:
             at_random = self._parameters.rounding == "stochastic"
             key = adapt(self._parameters.key) if at_random else None
-            weights = [part("parameter"), part(LOW)]
+            weights = [part("parameter"), part(BF16_WEIGHTS)]
             scales = [lr, correction, clip, key]
             return [*weights, *moments, part("gradient"), *scales, *scalars, span.start]
         return [part("parameter"), *moments, part("gradient"), lr, correction, clip, *scalars]
