@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.mutation.mutate import draw, read_subject
 from harness.mutation.report import write_report
-from harness.mutation.workers import Worker
+from harness.mutation.worker import Worker
 
 HERE = Path(__file__).resolve().parent
 FILES = (

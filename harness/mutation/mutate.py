@@ -23,7 +23,7 @@ from harness.errors import NumericsError, PluginError
 from harness.mutation.mutants import Mutation, mutations_of
 from harness.mutation.mutated_package import Replaced, Subject
 from harness.mutation.report import Fate, write_report
-from harness.mutation.workers import Worker
+from harness.mutation.worker import Worker
 from harness.plugins.loading import all_ops, check, installed, load
 
 WORKERS = 2

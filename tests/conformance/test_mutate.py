@@ -9,7 +9,7 @@ import pytest
 from harness.errors import NumericsError, PluginError
 from harness.mutation import mutate as tool
 from harness.mutation import report as mutation_report
-from harness.mutation import workers
+from harness.mutation import worker as workers
 from harness.mutation.mutants import mutate, mutations_of
 from harness.plugins import all_ops
 
