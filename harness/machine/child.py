@@ -51,13 +51,17 @@ class Child:
 
     def ask(self, line: str, limit_s: float | None = None) -> str:
         """Send a line, and wait for the answer; empty where the process ended without one."""
+        return self.receive(limit_s) if self.send(line) else ""
+
+    def send(self, line: str) -> bool:
+        """Send a line, and say whether the process was there to take it."""
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(line.encode() + b"\n")
             self.process.stdin.flush()
         except BrokenPipeError:
-            return ""
-        return self.receive(limit_s)
+            return False
+        return True
 
     def receive(self, limit_s: float | None = None) -> str:
         """The next line of its output, empty at its end. Raises TimeoutError after limit_s."""

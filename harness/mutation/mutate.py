@@ -12,7 +12,6 @@ import ast
 import itertools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from multiprocessing.connection import wait
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +22,11 @@ from harness.errors import NumericsError, PluginError
 from harness.mutation.mutants import Mutation, mutations_of
 from harness.mutation.mutated_package import Replaced, Subject
 from harness.mutation.report import Fate, write_report
-from harness.mutation.worker import Worker
+from harness.mutation.workers import Worker, wait_for_any
 from harness.plugins.loading import all_ops, check, installed, load
 
 WORKERS = 2
+POLL_S = 0.2
 KILLED_SHARE = 0.95
 
 
@@ -221,7 +221,7 @@ def fates_of(subject: Subject, mutations: Sequence[Mutation]) -> Iterator[Fate]:
             for worker in workers:
                 if worker.mutation is None and waiting:
                     worker.begin(waiting.pop())
-            wait([worker.pipe for worker in workers if worker.mutation], timeout=0.2)
+            wait_for_any([worker for worker in workers if worker.mutation], POLL_S)
             for worker in workers:
                 fate = worker.fate()
                 if fate is not None:

@@ -3,8 +3,9 @@
 import importlib
 import importlib.abc
 import importlib.util
+import json
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.machinery import ModuleSpec
 from types import CodeType, ModuleType
@@ -30,6 +31,16 @@ class Subject:
     hooks: dict[str, tuple[str, ...]]
     precisions: tuple[str, ...]
     slow: bool = False
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Subject":
+        said = json.loads(text)
+        for key in ("large", "hooks"):
+            said[key] = {name: tuple(hooks) for name, hooks in said[key].items()}
+        return cls(**{**said, "precisions": tuple(said["precisions"])})
 
 
 class Replaced(importlib.abc.MetaPathFinder, importlib.abc.Loader):

@@ -1,14 +1,20 @@
-"""A process that judges mutants one after another, each within a time and a memory limit."""
+"""A worker's process: it judges one mutant after another, within a memory limit.
+
+    python -m harness.mutation.worker SUBJECT.json
+
+Its first line is "ready". Then it answers each mutation with its fate, one line of JSON each, until its
+input ends.
+"""
 
 import itertools
+import json
 import math
-import multiprocessing
 import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import asdict, replace
+from pathlib import Path
 
 from harness.conformance.cases.case import Case, elements_of
 from harness.conformance.judge import judge
@@ -20,80 +26,31 @@ from harness.plugins.loading import Backend, all_ops, check
 
 # A case takes milliseconds and a large one a second: a kernel that takes this long loops.
 CASE_S = 10.0
-MUTANT_S = 180.0
-# In a simulator a case takes seconds, and what every op uses is judged on all of them.
-SLOW_CASE_S, SLOW_MUTANT_S = 40.0, 1200.0
+# In a simulator a case takes seconds.
+SLOW_CASE_S = 40.0
 # Elements of a large case: several times what a core's own cache holds, and half a second in float64.
 LARGE_ELEMENTS = 3_000_000
 FLAT_RUN = 5_000_011
 # A mutant that allocates without end is stopped before the machine is.
 MAX_BYTES = 8 << 30
+READY = "ready"
 
 
-@dataclass
-class Worker:
-    """A process that judges one mutant after another, for a bounded time each."""
-
-    subject: Subject
-    mutation: Mutation | None = None
-    began_s: float = 0.0
-    pipe: Any = field(init=False)
-    process: Any = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._start()
-
-    def _start(self) -> None:
-        # Spawned: a fork would inherit the locks of BLAS's threads.
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(self.subject, theirs), daemon=True)
-        self.process.start()
-        theirs.close()
-
-    def begin(self, mutation: Mutation) -> None:
-        self.mutation, self.began_s = mutation, time.monotonic()
-        self.pipe.send(mutation)
-
-    def fate(self) -> Fate | None:
-        """What became of the mutant, None while it is not known or there is none."""
-        mutation, spent_s = self.mutation, time.monotonic() - self.began_s
-        if mutation is None:
-            return None
-        try:
-            if self.pipe.poll():
-                fate: Fate = self.pipe.recv()
-                self.mutation = None
-                return fate
-            how = "" if self.process.is_alive() else "crash"
-        except (EOFError, ConnectionError):
-            how = "crash"
-        if not how and spent_s < (SLOW_MUTANT_S if self.subject.slow else MUTANT_S):
-            return None
-        self.stop()
-        self._start()
-        self.mutation = None
-        _, before, after = mutate(self.subject.files[mutation.file], mutation)
-        return Fate(mutation, how or "timeout", "", before, after, spent_s)
-
-    def stop(self) -> None:
-        self.process.kill()
-        self.process.join()
-        self.pipe.close()
-
-
-def _work(subject: Subject, pipe: Any) -> None:
-    """What a worker does: answer each mutation with its fate, until the pipe is closed."""
+def main(argv: list[str]) -> int:
+    # What a mutant prints is not an answer.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
     _limit_memory()
+    subject = Subject.from_json(Path(argv[0]).read_text(encoding="utf-8"))
     ops = all_ops()
-    # What a mutant prints is not part of the report.
-    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-    while True:
-        try:
-            mutation = pipe.recv()
-        except EOFError:
-            return
-        pipe.send(judge_mutant(subject, mutation, ops))
+    # From here on it is mutants that speak, some of them without end.
+    os.dup2(nowhere, 2)
+    print(READY, file=answers, flush=True)
+    for line in sys.stdin:
+        fate = judge_mutant(subject, Mutation(**json.loads(line)), ops)
+        print(json.dumps(asdict(fate)), file=answers, flush=True)
+    return 0
 
 
 def _limit_memory() -> None:
@@ -182,3 +139,7 @@ def _lighter(half: Half, shape: Mapping[str, int], choose: Callable[..., str]) -
         letters = [letter for letter in largest.dims if dims.get(letter, 0) > 8]
         dims[choose(letters, key=lambda letter: dims[letter])] //= 2
     return dims
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
