@@ -1,6 +1,7 @@
 """Prove a device where there is one: `harness gpu-acceptance`; docs/gpu-acceptance.md.
 
-command.py    the parts one after another, within one budget of time; the record after each
+command.py    what is asked, of which GPU, into which record
+progress.py   the parts one after another, within one budget of time; the record after each
 workers.py    a part's processes, limited in time: what hangs or crashes loses only itself
 worker.py     such a process: its checks one after another, each kept as soon as it is done
 header.py     what a record says before its first part: machine, versions, commit

@@ -1,26 +1,26 @@
-"""`harness gpu-acceptance`: part after part, within one budget, and the record after each."""
+"""`harness gpu-acceptance`: what it is asked, on which GPU, and into which record."""
 
-import importlib
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from harness.acceptance import record, report
+from harness.acceptance import record
 from harness.acceptance.header import header_of
 from harness.acceptance.part import Part, Request
 from harness.acceptance.parts import MODULES
-from harness.acceptance.workers import environment_of, run_part
+from harness.acceptance.progress import Progress
+from harness.acceptance.worker import part_of
+from harness.acceptance.workers import environment_of
 from harness.errors import ConfigError, NumericsError, ResourceError
 from harness.machine import nvidia_driver as driver
 
 BUDGET_S = 540.0
-RESERVE_S = 12.0  # for ending the last part's processes, and the record
 PROBE_S = 120.0
 BACKENDS = ("cupy", "numba_cuda")
 INTO = Path("experiments/gpu_acceptance")
@@ -51,101 +51,33 @@ def run_gpu_acceptance(
     into = _folder(into, rehearse)
     gpu = None if rehearse else _gpu()
     found, unavailable = _probe(backends, rehearse)
-    request = Request(
-        backends=found,
-        rehearsal=rehearse,
-        llmc=_program(llmc),
-        peer_python=peer_python,
-    )
-    on = gpu.name if gpu else record.ON_CPU
-    header = header_of(request, unavailable, gpu, on, now())
-    stem = f"{header['date']}-{gpu.slug if gpu else 'cuda-on-the-cpu'}"
-    same = {key: header[key] for key in ("on", "machine", "commit", "sources")}
-    earlier = record.to_resume(into, stem, same) if resume else None
-    file, kept = earlier or (record.new_file(into, stem), header)
+    request = Request(found, rehearse, _program(llmc), peer_python)
+    header = header_of(request, unavailable, gpu, gpu.name if gpu else record.ON_CPU, now())
+    earlier = _earlier(into, header) if resume else None
+    file, kept = earlier or (record.new_file(into, _stem(header)), header)
     kept |= {"asked": header["asked"], "absent": unavailable, "budget_s": budget_s}
-    todo = [name for name in chosen if not _is_done(kept["parts"].get(name))]
+    progress = Progress(file, kept, chosen, begun, show)
     if earlier:
-        show(f"going on with {file}: {', '.join(todo) or 'nothing is missing'}")
-    spent_before = kept["seconds"]
-
-    def save() -> None:
-        kept["seconds"] = spent_before + time.monotonic() - begun
-        kept["goals"] = report.goal_lines(kept)
-        shown = {name: chosen.get(name) or _parts([name])[name] for name in kept["parts"]}
-        record.write(file, kept, report.as_markdown(kept, shown))
-
-    for name in chosen:
-        kept["parts"].setdefault(name, _part_record("not run", "the time was over before it", {}))
-    save()
-    for name in todo:
-        left_s = budget_s - RESERVE_S - (time.monotonic() - begun)
-        rest = todo[todo.index(name) :]
-        limit_s = left_s * chosen[name].share / sum(chosen[other].share for other in rest)
-        if limit_s <= 1:
-            show(f"{name}: not run, the time is over")
-            continue
-        show(f"{name}: {chosen[name].question} ({limit_s:.0f} s at most)")
-        _run(chosen[name], name, request, limit_s, kept, save)
-        save()
-        show(f"{name}: {_told(kept['parts'][name], on)}")
+        show(f"going on with {file}: {', '.join(progress.todo) or 'nothing is missing'}")
+    progress.run(request, budget_s)
     for line in kept["goals"]:
         show(line)
     show(f"written: {file}, {file.with_suffix('.md').name}")
     return _exit_code(kept["parts"][name]["status"] for name in chosen)
 
 
-def _run(
-    part: Part,
-    name: str,
-    request: Request,
-    limit_s: float,
-    kept: dict[str, Any],
-    save: Callable[[], None],
-) -> None:
-    """Run a part, and keep what it finds, while it finds it."""
-    earlier = kept["parts"][name]
-    start, before_s = time.monotonic(), earlier["seconds"]
-
-    def keep(results: dict[str, Any], complete: bool) -> None:
-        status, reason = record.status_of(results, complete=complete, on_cpu=request.rehearsal)
-        seconds = before_s + time.monotonic() - start
-        kept["parts"][name] = _part_record(status, reason, results, seconds, limit_s)
-
-    def tell(results: dict[str, Any]) -> None:
-        keep(results, complete=False)
-        save()
-
-    if not request.backends:
-        kept["parts"][name] = _part_record("not run", "no backend can be opened", {})
-        return
-    found = run_part(part, name, request, limit_s, earlier["lanes"], tell)
-    keep(found.results, found.complete)
+def _earlier(into: Path, header: Mapping[str, Any]) -> tuple[Path, dict[str, Any]] | None:
+    """Today's record, where there is one. Raises ConfigError where it is of something else."""
+    same = {key: header[key] for key in ("on", "machine", "commit", "sources")}
+    return record.to_resume(into, _stem(header), same)
 
 
-def _part_record(
-    status: str, reason: str, results: dict[str, Any], seconds: float = 0.0, limit_s: float = 0.0
-) -> dict[str, Any]:
-    return {
-        "status": status,
-        "reason": reason,
-        "seconds": seconds,
-        "limit_s": limit_s,
-        "lanes": results,
-    }
+def _stem(header: Mapping[str, Any]) -> str:
+    """How the names of the day's records begin."""
+    return f"{header['date']}-{header['device']}"
 
 
-def _is_done(found: dict[str, Any] | None) -> bool:
-    return found is not None and found["status"] not in ("out of time", "not run")
-
-
-def _told(found: dict[str, Any], on: str) -> str:
-    status = found["status"] + (f" ({on})" if on == record.ON_CPU else "")
-    reason = f": {found['reason']}" if found["reason"] else ""
-    return f"{status}, {found['seconds']:.0f} s{reason}"
-
-
-def _exit_code(statuses: Any) -> int:
+def _exit_code(statuses: Iterable[str]) -> int:
     found = set(statuses)
     if "failed" in found:
         return NumericsError.exit_code
@@ -162,7 +94,7 @@ def _parts(names: Sequence[str]) -> dict[str, Part]:
                 slug="unknown-acceptance-part",
                 there_are=", ".join(MODULES),
             )
-        found[name] = importlib.import_module(MODULES.get(name, name)).PART
+        found[name] = part_of(name)
     return found
 
 

@@ -20,10 +20,11 @@ from harness.acceptance.part import Check, Part, Request, Result, Unavailable
 from harness.acceptance.parts.ops import peaks_in, rates
 from harness.acceptance.parts.training import gpt2_124m, relative_difference, small
 from harness.bench.contest.alone import take_turn, waterfall
-from harness.bench.contest.contest import LLMC, Contest
+from harness.bench.contest.contest import Contest
 from harness.bench.contest.entrants import Entrants
 from harness.bench.contest.peers.llmc_cuda import tokens_read
 from harness.bench.contest.report import BF16_TOLERANCE, LOSS_TOLERANCE
+from harness.bench.contest.work import LLMC
 from harness.bench.report import duration
 from harness.data import write_token_file
 from harness.errors import HarnessError
@@ -109,7 +110,7 @@ def turn(
     base = found.get(ours, {}).get("losses") or alone.losses
     count = min(len(base), len(alone.losses))
     apart = relative_difference(alone.losses[:count], base[:count])
-    allowed = TOLERANCES[contest.settings.precision.policy]
+    allowed = TOLERANCES[contest.work.settings.precision.policy]
     result: dict[str, Any] = {
         "ok": apart <= allowed,
         "reason": "" if apart <= allowed else f"losses {apart:.1e} from ours, {allowed:g} allowed",
@@ -119,18 +120,22 @@ def turn(
         "p90_s": alone.timing.p90_s,
         "steps": alone.timing.rounds,
         "first_step_s": alone.first_step_s,
-        "tokens_per_s": contest.tokens_per_step / alone.timing.median_s,
+        "tokens_per_s": contest.work.tokens_per_step / alone.timing.median_s,
         "device_bytes": alone.device_bytes,
         "host_bytes": alone.host_bytes,
         "losses": list(alone.losses),
         "losses_apart": apart,
     }
-    model = contest.settings.model
-    policy = contest.settings.precision.policy
+    model = contest.work.settings.model
+    policy = contest.work.settings.precision.policy
     reached = found.get("rates", {}).get("peaks", {}).get("rates", {})
     measured = reached.get(f"{policy}_flops_per_s")
     result["mfu"] = mfu(
-        model, contest.settings.sequence_length, result["tokens_per_s"], PROMISED[policy], measured
+        model,
+        contest.work.settings.sequence_length,
+        result["tokens_per_s"],
+        PROMISED[policy],
+        measured,
     )
     return result
 

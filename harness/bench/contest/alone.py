@@ -7,9 +7,10 @@ the end shows what the device itself did meanwhile.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.bench.contest.contest import COMPARED_LOSSES, Contest
+from harness.bench.contest.contest import Contest
 from harness.bench.contest.contestant import Child
 from harness.bench.contest.entrants import why_no_torch
+from harness.bench.contest.work import COMPARED_LOSSES
 from harness.bench.timing import Timing
 from harness.bench.waterfall import Waterfall, waterfall_of
 from harness.machine.device_peaks import AnyPeaks
@@ -41,7 +42,7 @@ def take_turn(contest: Contest, name: str, warmups: int, steps: int) -> Alone:
     assert contest.entrants.alone, "the others are there"
     reason = contest.unavailable.get(name, "")
     if name in contest.entrants.peers:
-        reason = reason or why_no_torch(contest.settings)
+        reason = reason or why_no_torch(contest.work.settings)
     if reason:
         return Alone(name, reason)
     one = contest.contestant(name)

@@ -5,7 +5,8 @@ before a time is believed. Then, step by step with every half-op timed: where ou
 half-op could give back, and what the harness itself costs. docs/bench-train.md says how to read it.
 
     entrants.py        who is to train, and whether they do the same work
-    contest.py         them built, and their turns
+    work.py            what everyone does: the same model, batches, learning rate, threads
+    contest.py         the contestants, and their turns
     contestant.py      one of them, as the contest sees it: a process that waits until it is told
     worker.py          that process; ours.py and peers/ are what it trains
     waterfall.py       a step of ours, half-op by half-op
@@ -63,7 +64,7 @@ def run_bench_train(
         entries(overrides, backends, variants), peers, llmc, peer_python, threads, keep_going
     )
     contest = Contest(entrants)
-    with threadpoolctl.threadpool_limits(contest.threads):
+    with threadpoolctl.threadpool_limits(contest.work.threads):
         peaks = peaks or _peaks_for(contest)
     with contest:
         show(heading_of(contest))
@@ -81,9 +82,9 @@ def run_bench_train(
 
 def _peaks_for(contest: Contest) -> AnyPeaks:
     """What the first of ours is held against: its device's rates where it has one, or this machine's."""
-    if not contest.on_device:
+    if not contest.work.on_device:
         return measured_peaks()
-    settings = contest.settings
+    settings = contest.work.settings
     dispatch = Dispatch(all_ops(), settings.ops, settings.options)
     home = dispatch.choose(settings.optimizer.op).backend
     return device_peaks(home, settings.precision.policy) or measured_peaks()

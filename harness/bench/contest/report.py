@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.bench.contest.contest import COMPARED_LOSSES, Contest, heading_of
+from harness.bench.contest.contest import Contest, heading_of
 from harness.bench.contest.contestant import Contestant
+from harness.bench.contest.work import COMPARED_LOSSES
 from harness.bench.report import duration, figure, peaks_record
 from harness.bench.timing import Ratio, Timing, ratio
 from harness.bench.waterfall import Waterfall
@@ -35,7 +36,7 @@ class Result:
 
     @property
     def ours(self) -> list[str]:
-        return [name for name in self.contest.overrides if name in self.contest.contestants]
+        return [name for name in self.contest.work.overrides if name in self.contest.contestants]
 
     @property
     def first(self) -> str:
@@ -65,7 +66,7 @@ class Result:
         return ratio(self.timings[name], self.timings[ours])
 
     def tokens_per_s(self, name: str) -> float:
-        return self.contest.tokens_per_step / self.timings[name].median_s
+        return self.contest.work.tokens_per_step / self.timings[name].median_s
 
     def lines(self) -> list[str]:
         text = [*self._times(), "", *self._ratios(), "", *self._losses(), *self._busy()]
@@ -157,8 +158,8 @@ class Result:
             "heading": heading_of(contest),
             "machine": asdict(contest.machine),
             "peaks": peaks_record(self.peaks),
-            "threads": contest.threads,
-            "tokens_per_step": contest.tokens_per_step,
+            "threads": contest.work.threads,
+            "tokens_per_step": contest.work.tokens_per_step,
             "ours": self.ours,
             "contestants": {name: self._one(name) for name in self.timings},
             "not_run": contest.unavailable,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness import cli
-from harness.acceptance import command
+from harness.acceptance import command, progress
 from harness.acceptance.command import run_gpu_acceptance
 from harness.errors import ConfigError, ResourceError
 from harness.machine import nvidia_driver as driver
@@ -113,7 +113,7 @@ def test_a_rehearsal_says_so_everywhere_and_passes_nothing(accept):
 
 
 def test_what_was_not_done_is_gone_on_with_and_what_was_done_is_kept(card, accept, tmp_path):
-    code, (file,), _ = accept("fine", "hanging", budget_s=command.RESERVE_S + 4)
+    code, (file,), _ = accept("fine", "hanging", budget_s=progress.RESERVE_S + 4)
     part = json.loads(file.read_text())["parts"][FAKE]
     assert (code, part["status"]) == (7, "out of time")
     # The next one hangs no longer.

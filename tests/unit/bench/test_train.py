@@ -10,9 +10,10 @@ import pytest
 
 from harness.bench import commands
 from harness.bench.contest.command import entries, run_bench_train
-from harness.bench.contest.contest import COMPARED_LOSSES, Contest, heading_of
+from harness.bench.contest.contest import Contest, heading_of
 from harness.bench.contest.entrants import Entrants, check_same_work, peer_and_threads, why_no_torch
 from harness.bench.contest.report import BF16_TOLERANCE, Result
+from harness.bench.contest.work import COMPARED_LOSSES
 from harness.bench.waterfall import waterfall_of, works_of
 from harness.config.command_line import compose
 from harness.config.config import model_of, trainer_settings
@@ -176,7 +177,7 @@ def test_llmc_takes_its_turns_on_its_own_batches(micro, peaks, short_turns, tmp_
     data = [text for text in micro if text.startswith("data")]
     ours = entries([*data, "experiment=llmc_cpu", "model=tiny", "model.layers=1"], [], [])
     with Contest(Entrants(ours, llmc=program)) as contest:
-        assert contest.batches.shape == (10, 2, 4, 64)
+        assert contest.work.batches.shape == (10, 2, 4, 64)
         assert "batches as llm.c takes them" in heading_of(contest)
         result = Result(contest, contest.run(turns=1), [], peaks)
     assert list(result.timings) == ["numpy", "llm.c"]
