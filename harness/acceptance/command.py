@@ -1,4 +1,4 @@
-"""`harness gpu-acceptance`: what it is asked, on which GPU, and into which record."""
+"""`harness gpu-acceptance`: what to prove, on which GPU, and into which record."""
 
 import json
 import os
@@ -39,11 +39,11 @@ def run_gpu_acceptance(
     show: Callable[[str], None] = print,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> int:
-    """Ask the device what the parts ask, write the record, and give the exit code.
+    """Run the parts, write the record, and return the exit code.
 
     parts: names, or all; a test's own is a module. into: the record's folder. llmc: a built
-    train_gpt2cu. peer_python: that has PyTorch. rehearse: try the machinery, with kernels on the CPU.
-    Exit code 0: every part passed (or was rehearsed); 6: one failed; 7: one is not done.
+    train_gpt2cu. peer_python: a Python that has PyTorch. rehearse: try the machinery, with kernels on
+    the CPU. Exit code 0: every part passed (or was rehearsed); 6: one failed; 7: one is not done.
     Raises ResourceError where there is no GPU.
     """
     begun = time.monotonic()
@@ -58,7 +58,7 @@ def run_gpu_acceptance(
     kept |= {"asked": header["asked"], "absent": unavailable, "budget_s": budget_s}
     progress = Progress(file, kept, chosen, begun, show)
     if earlier:
-        show(f"going on with {file}: {', '.join(progress.todo) or 'nothing is missing'}")
+        show(f"continuing {file}: {', '.join(progress.todo) or 'nothing is missing'}")
     progress.run(request, budget_s)
     for line in kept["goals"]:
         show(line)
@@ -67,7 +67,7 @@ def run_gpu_acceptance(
 
 
 def _earlier(into: Path, header: Mapping[str, Any]) -> tuple[Path, dict[str, Any]] | None:
-    """Today's record, where there is one. Raises ConfigError where it is of something else."""
+    """Today's record, if there is one. Raises ConfigError if it is of another machine or source."""
     same = {key: header[key] for key in ("on", "machine", "commit", "sources")}
     return record.to_resume(into, _stem(header), same)
 
@@ -85,7 +85,7 @@ def _exit_code(statuses: Iterable[str]) -> int:
 
 
 def _parts(names: Sequence[str]) -> dict[str, Part]:
-    """The parts by the names they were asked for. Raises ConfigError for one that there is none of."""
+    """The requested parts by name. Raises ConfigError for an unknown name."""
     found = {}
     for name in names or MODULES:
         if name not in MODULES and "." not in name:
@@ -99,12 +99,12 @@ def _parts(names: Sequence[str]) -> dict[str, Part]:
 
 
 def _folder(into: Path | None, rehearse: bool) -> Path:
-    """Where the record is written. Raises ConfigError for a rehearsal among the records."""
+    """The folder of the record. Raises ConfigError for a rehearsal under experiments/."""
     if not rehearse:
         return into or INTO
     if into is None or "experiments" in into.resolve().parts:
         raise ConfigError(
-            "a rehearsal is no record, and is not written under experiments/",
+            "a rehearsal is not a record, and is not written under experiments/",
             slug="rehearsal-is-no-record",
             found="no --into" if into is None else f"--into {into}",
             do="--into FOLDER, of any other name",
@@ -113,7 +113,7 @@ def _folder(into: Path | None, rehearse: bool) -> Path:
 
 
 def _gpu() -> driver.Gpu:
-    """The GPU that is asked. Raises ResourceError where there is none, or it would not be asked."""
+    """The GPU to prove. Raises ResourceError where there is none, or kernels run on the CPU instead."""
     on_cpu = driver.computed_on_cpu()
     gpus, reason = driver.gpus()
     if gpus and not on_cpu:
@@ -135,7 +135,7 @@ def _gpu() -> driver.Gpu:
 def _probe(
     backends: Sequence[str], rehearse: bool
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """(backend -> what it says of itself, backend -> why it cannot be asked)."""
+    """(backend -> what it says of itself, backend -> why it is unavailable)."""
     try:
         done = subprocess.run(
             [sys.executable, "-m", "harness.acceptance.probe", *backends],
@@ -144,7 +144,7 @@ def _probe(
         )  # fmt: skip
         said: dict[str, dict[str, Any]] = json.loads(done.stdout.strip().splitlines()[-1])
     except (subprocess.SubprocessError, ValueError, IndexError) as error:
-        return {}, dict.fromkeys(backends, f"it could not be asked: {error}")
+        return {}, dict.fromkeys(backends, f"the probe failed: {error}")
     found = {name: answer for name, answer in said.items() if "unavailable" not in answer}
     return found, {
         n: answer["unavailable"] for n, answer in said.items() if "unavailable" in answer

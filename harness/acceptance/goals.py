@@ -1,6 +1,7 @@
-"""What a GPU is hoped to show, beside what a record shows: met, missed by how much, not run.
+"""The goals for a GPU, beside what a record shows: met, missed by how much, or not run.
 
-MFU, the share of the FLOP/s that a card promises, has two conventions, which count a token's FLOPs as
+MFU is the share that a step reaches of the FLOP/s that a card promises. Two conventions count a token's
+FLOPs:
 
     llm.c      6 N + 6 L C T      N with all parameters, the vocabulary padded to 128s
     nanoGPT    6 N + 12 L C T     N without the positions; every key counted, masked or not
@@ -60,14 +61,14 @@ def flops_per_token(model: GPT2, T: int) -> dict[str, int]:
 def mfu(
     model: GPT2, T: int, tokens_per_s: float, promised: float, measured: float | None
 ) -> dict[str, float | None]:
-    """Shares of the promised FLOP/s by both conventions; by llm.c's, of the rate measured meanwhile."""
+    """The shares of the promised FLOP/s by both conventions, and llm.c's of the measured rate."""
     flops = {name: count * tokens_per_s for name, count in flops_per_token(model, T).items()}
     of_measured = flops["llm.c"] / measured if measured else None
     return {**{name: found / promised for name, found in flops.items()}, "measured": of_measured}
 
 
 def goals(parts: Mapping[str, Results], device: str) -> list[Goal]:
-    """Each goal beside the best that the record has for it."""
+    """Each goal beside the best result that the record has for it."""
     step = parts.get("step", {})
     return [
         _ratio("bf16 times torch.compile's speed", 1.10, step, "bf16", ("torch-bf16-compile",)),
@@ -124,7 +125,7 @@ def _captured(capture: Results) -> Goal:
 
 
 def _memory_bound(ops: Results, name: str) -> Goal:
-    """A backend's slowest kernel that memory bounds, where no cache helps."""
+    """The slowest kernel of a backend that is bound by memory, without those that a cache helps."""
     found = [
         (call["copy_percent"] / 100, f"{call['hook']}, {worker}")
         for worker, results in ops.items()

@@ -1,4 +1,4 @@
-"""What a record says before its first part: of what machine it is, and of what sources."""
+"""The header of a record: the machine, the versions and the sources."""
 
 import platform
 from datetime import datetime

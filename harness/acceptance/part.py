@@ -1,4 +1,4 @@
-"""What a part is made of: workers, which are processes, each with checks, kept one by one."""
+"""A part of an acceptance: it has workers, which are processes, and each worker has checks."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -12,10 +12,10 @@ Check = tuple[str, Callable[[], Result]]
 
 @dataclass(frozen=True)
 class Request:
-    """What an acceptance is asked for.
+    """What an acceptance is to prove, and with what.
 
     backends: name -> {"options": name -> values, "precisions": [...]}, as found on this machine.
-    rehearsal: tiny shapes, on the CPU. llmc: a built train_gpt2cu. peer_python: that has PyTorch.
+    rehearsal: tiny shapes, on the CPU. llmc: a built train_gpt2cu. peer_python: one that has PyTorch.
     """
 
     backends: Mapping[str, Mapping[str, Any]]
@@ -31,9 +31,10 @@ class Request:
 class Part:
     """One question to the device.
 
-    share: of the budget. workers: their names. checks: those of a worker, given what it has found so
-    far; called in its process. at_once: how many workers may run side by side; 1 for what is timed.
-    alone: whether a worker has the device to itself even so. lines: what was found, as Markdown.
+    share: of the budget. workers: their names. checks: those of a worker, given its results so far;
+    called in the worker's process. at_once: how many workers may run side by side; 1 where times are
+    taken. alone: whether a worker needs the device to itself all the same. lines: the results, as
+    Markdown.
     """
 
     name: str
@@ -53,7 +54,7 @@ class Unavailable(Exception):  # noqa: N818 - no error: what cannot be asked on 
 def attempt(run: Callable[[], Result]) -> Result:
     """A check's result, whatever happens in it.
 
-    `fresh` asks for a new process: after an error that nobody foresaw a device's context may be lost.
+    `fresh` asks for a new process: an unforeseen error may have lost the device's context.
     """
     try:
         return run()

@@ -1,9 +1,9 @@
-"""What the backends say of themselves on this machine: asked in a process of its own, as JSON.
+"""What the backends say of themselves on this machine, as JSON.
 
     python -m harness.acceptance.probe cupy numba_cuda
 
 {name: {"describe", "options", "precisions", "captures", "device"}}, or {name: {"unavailable": reason}}.
-A process of its own, because a device that was opened once holds memory until its process ends.
+It is a process of its own, because a device that was opened holds memory until the process ends.
 """
 
 import json

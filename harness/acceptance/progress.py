@@ -14,10 +14,10 @@ RESERVE_S = 12.0  # for ending the last part's processes, and the record
 
 
 class Progress:
-    """What is recorded so far, and how the rest is found out.
+    """The record so far, and what is left to run.
 
-    file, kept: the record. parts: those asked for, by name. begun: when the command was, by
-    time.monotonic(). show: is given each line for the user.
+    file, kept: the record. parts: those asked for, by name. begun: when the command began, by
+    time.monotonic(). show: prints a line for the user.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Progress:
         record.write(self.file, self.kept, report.as_markdown(self.kept, shown))
 
     def run(self, request: Request, budget_s: float) -> None:
-        """Run what is not done. Each part has its share of the time that is left then."""
+        """Run the parts that are not done. Each gets its share of the time that is left."""
         self.save()
         todo = self.todo
         for place, name in enumerate(todo):
@@ -64,7 +64,7 @@ class Progress:
             self.show(f"{name}: {self._outcome(name)}")
 
     def _limit_s(self, names: Sequence[str], budget_s: float) -> float:
-        """The time of the first of the parts that are left."""
+        """The time for the first of these parts, which are all that are left."""
         left_s = budget_s - RESERVE_S - self._spent_s()
         shares = [self.parts[name].share for name in names]
         return left_s * shares[0] / sum(shares)

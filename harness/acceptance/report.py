@@ -1,4 +1,4 @@
-"""A record as a page: what was asked, of what machine, and what each part found."""
+"""A record as a page of Markdown: the machine, what was requested, and what each part found."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -45,7 +45,7 @@ def _status(found: Mapping[str, Any], on: str) -> str:
 
 
 def goal_lines(record: Mapping[str, Any]) -> list[str]:
-    """Goals beside what was found; of a rehearsal, none."""
+    """The goals beside what was found; a rehearsal has none."""
     if record["on"] == ON_CPU:
         return [f"not run: {ON_CPU}"]
     results = {name: found["lanes"] for name, found in record["parts"].items()}

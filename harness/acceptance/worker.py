@@ -1,9 +1,9 @@
-"""A worker's process: its checks one after another, each kept in a file as soon as it is done.
+"""The process of a worker. It does one check after another, and writes each result to a file at once.
 
     python -m harness.acceptance.worker '{"part", "worker", "request": {...}, "kept": FILE, "limit_s"}'
 
 The file: {"checks": {name: result}, "running": the check that was begun, "complete": no check is left}.
-A check that the file has is not run again, so that another process goes on where one ended.
+A check that the file has is not run again: a new process goes on where the last one ended.
 """
 
 import importlib
@@ -76,7 +76,7 @@ def run_checks(part: Part, worker: str, request: Request, kept: Kept, limit_s: f
         kept.begin(name)
         result = attempt(run)
         if _told_to_end:
-            return  # what came of it then is not the check's own result
+            return  # the result is of the signal, not of the check
         fresh = result.pop("fresh", False)
         kept.end(name, result)
         if fresh:
@@ -89,7 +89,7 @@ _told_to_end: list[int] = []
 
 
 def _end(number: int, _: Any) -> None:
-    # What a check has started is ended with it: contexts are left on the way out.
+    # Leave through the check's contexts, so that what it has started is ended with it.
     _told_to_end.append(number)
     sys.exit(128 + number)
 

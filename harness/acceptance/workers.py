@@ -1,4 +1,4 @@
-"""Run a part's workers, each in a process of its own: what hangs or crashes loses only itself."""
+"""Run a part's workers, each in its own process. One that hangs or crashes loses its own check only."""
 
 import json
 import sys
@@ -24,7 +24,7 @@ LAST_LINES = 4
 class Found:
     """What the workers of a part found. results: worker -> check -> result.
 
-    complete: every worker came to its end.
+    complete: every worker has done all its checks.
     """
 
     results: dict[str, dict[str, Any]]
@@ -56,10 +56,10 @@ def run_part(
     known: Mapping[str, Mapping[str, Any]],
     tell: Callable[[dict[str, dict[str, Any]]], None] = lambda results: None,
 ) -> Found:
-    """The part's results within limit_s. module: the part's name, as worker.py takes it.
+    """Run the part for at most limit_s. module: the part's name, as worker.py takes it.
 
-    known: worker -> check -> result of an earlier attempt, which are not run again. tell: is given the
-    results so far every few seconds, so that they are kept even if this process is killed.
+    known: worker -> check -> result of an earlier attempt; these are not run again. tell: called every
+    few seconds with the results so far, so that they are kept even if this process is killed.
     """
     end = time.monotonic() + limit_s
     told = time.monotonic()
@@ -120,7 +120,7 @@ def _start(module: str, request: Request, worker: _Worker, limit_s: float) -> No
 
 
 def _ended(worker: _Worker) -> None:
-    """Count a process's end: by itself, by its time, or by a crash in the check that it had begun."""
+    """Take note of a process that has ended. A crash counts against the check that was running."""
     assert worker.child is not None
     child, worker.child = worker.child, None
     said = " / ".join(child.last_lines(LAST_LINES))
@@ -133,7 +133,7 @@ def _ended(worker: _Worker) -> None:
             "ok": False,
             "reason": f"its process ended {_by(code)}{said and ': ' + said}",
         }
-        # What cannot be set up has no next check.
+        # Where setting up failed there is no next check.
         state["complete"] = check == SETUP
         state["running"] = None
         worker.file.write_text(json.dumps(state), encoding="utf-8")
@@ -145,7 +145,7 @@ def _by(code: int) -> str:
 
 
 def _end(worker: _Worker) -> None:
-    """End a process that is still there; what it had begun is not counted."""
+    """End a process that is still there. The check that was running does not count."""
     if worker.child is not None:
         worker.child.end(PATIENCE_S, terminate=True)
         worker.child = None

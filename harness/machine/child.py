@@ -1,6 +1,7 @@
-"""A process that works for us: started in a group of its own, asked, limited in time, ended.
+"""A process that works for us: start it, ask it, limit its time, end it.
 
-Ctrl-C reaches only us, and we end the group: whatever the process has started ends with it.
+It has a process group of its own. Ctrl-C reaches only us, and we end the group: whatever the process has
+started ends with it.
 """
 
 import os
@@ -22,8 +23,9 @@ LAST_BYTES = 8192
 class Child:
     """A started process. Raises OSError where it cannot be started.
 
-    asks: it answers a line of standard input with a line of standard output. Otherwise it reads nothing,
-    and its output is captured beside its errors. environment: all of it; ours without one.
+    asks: we ask, and it answers each line of its standard input with a line of standard output.
+    Otherwise it has no input, and its output is captured with its errors. environment: all of it; None
+    for ours.
     """
 
     def __init__(
@@ -79,7 +81,7 @@ class Child:
         return line.decode("utf-8", "replace")
 
     def last_lines(self, count: int) -> list[str]:
-        """The end of what it said on standard error."""
+        """The last lines of its standard error."""
         return last_lines_of(self._errors, count)
 
     def wait(self) -> str:
@@ -87,7 +89,7 @@ class Child:
         return how_it_ended(self.process.wait())
 
     def end(self, patience_s: float = PATIENCE_S, *, terminate: bool = False) -> None:
-        """End it and its group: by the end of its input, or SIGTERM; after patience_s by SIGKILL."""
+        """End it and its group: close its input, or send SIGTERM; after patience_s, SIGKILL."""
         for stream in (self.process.stdin, self.process.stdout):
             with suppress(BrokenPipeError):  # it died with something unread
                 if stream is not None:
@@ -96,7 +98,7 @@ class Child:
             self.process.terminate()
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(patience_s)
-        # Also where it ended by itself: what it had started may still be there.
+        # Even if it ended by itself: what it had started may still be there.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -104,7 +106,7 @@ class Child:
 
 
 def environment_with_harness() -> dict[str, str]:
-    """Our environment, for a Python in which the harness is found where it was found here."""
+    """Our environment, with the harness on PYTHONPATH: any Python then finds it where we did."""
     environment = dict(os.environ)
     places = [str(ROOT), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, places))
@@ -119,6 +121,6 @@ def how_it_ended(code: int) -> str:
 
 
 def last_lines_of(file: IO[bytes], count: int) -> list[str]:
-    """The end of a file that a process writes its errors to."""
+    """The last lines of a file that a process writes its errors to."""
     file.seek(max(0, file.seek(0, os.SEEK_END) - LAST_BYTES))
     return file.read().decode("utf-8", "replace").strip().splitlines()[-count:]

@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
     _limit_memory()
     subject = Subject.from_json(Path(argv[0]).read_text(encoding="utf-8"))
     ops = all_ops()
-    # From here on it is mutants that speak, some of them without end.
+    # From here on only mutants print, some of them without end.
     os.dup2(nowhere, 2)
     print(READY, file=answers, flush=True)
     for line in sys.stdin:
@@ -110,8 +110,8 @@ def _refused(
 def large_cases(op: Op, hook: str, precision: str) -> list[Case]:
     """The op's GPT-2 shapes, the first and the last, made as light as a case may be.
 
-    Once the longest letters are halved, once the shortest, and then with hard data too. A flat run is
-    long instead: such kernels share their work among threads from some millions of numbers on.
+    Either the longest dimensions are halved or the shortest, the latter with hard data too. A flat op
+    gets a long run instead: such kernels share work among threads only above some millions of numbers.
     """
     half = op.half(hook)
     found: dict[str, Case] = {}
@@ -131,7 +131,7 @@ def large_cases(op: Op, hook: str, precision: str) -> list[Case]:
 
 
 def _lighter(half: Half, shape: Mapping[str, int], choose: Callable[..., str]) -> dict[str, int]:
-    """The shape with letters of its largest buffer halved, one after another, as `choose` says."""
+    """The shape, made smaller: dimensions of its largest buffer are halved, as `choose` picks them."""
     dims = dict(shape)
     while elements_of(half, dims) > LARGE_ELEMENTS:
         sizes = {b: math.prod(half.signature.shape_of(b, dims)) for b in half.signature.buffers}

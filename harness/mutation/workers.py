@@ -25,7 +25,7 @@ LAST_LINES = 4
 
 
 class Worker:
-    """A process that judges one mutant after another, for a limited time each. To be stopped."""
+    """A process that judges one mutant after another, for a limited time each. stop() ends it."""
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
@@ -74,9 +74,9 @@ class Worker:
         return Fate(mutation, how, "", before, after, spent_s)
 
     def _answer(self) -> str:
-        """What it has said by now, empty where it has ended. Raises TimeoutError for nothing yet."""
+        """Its answer; empty where it has ended. Raises TimeoutError if there is none yet."""
         if not self._ready and self.child.receive(0.0) == READY:
-            # Starting it is not the mutant's time.
+            # The time that the process took to start is not the mutant's.
             self._ready, self._began_s = True, time.monotonic()
         return self.child.receive(0.0) if self._ready else ""
 

@@ -1,7 +1,7 @@
 """Does every half-op give the right numbers on the device? The suite's fixed list, and a real shape.
 
-There is a worker for each backend and precision, and one for each library that is not the default: a
-backend takes its settings once, before anything is computed. Workers run side by side: the host is busy.
+There is a worker for each backend and precision, and one for each library that is not the default, since
+a backend takes its settings only once. Workers run side by side: most of the time the host is busy.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,7 @@
-"""What does a launch cost the host? One that computes next to nothing, many times, waited for once.
+"""What does a launch cost the host? A launch that computes next to nothing is timed many times in a row.
 
-A half-op of one element is asked for as a run asks: through the backend's own function, on the harness's
-stream. Then the same launches stand in one graph that is replayed: what is left is the device's own.
+A half-op of one element is called as in a run: through the backend's own function, on the harness's
+stream. Then the same launches are replayed as one graph, and what remains is the device's own time.
 """
 
 import statistics
@@ -32,7 +32,7 @@ def checks(request: Request, worker: str, found: Mapping[str, Result]) -> Iterat
 
 
 def launched(name: str, launches: int, rounds: int) -> Result:
-    """Seconds of a launch by the host's clock, nothing waited for; and in a graph, which is."""
+    """Seconds of a launch by the host's clock, not waited for; and within a graph, waited for."""
     ops = all_ops()
     backend = load(name, ops)
     if HOOK not in backend:
@@ -72,7 +72,7 @@ def _waited(replay: Callable[[], None], device: Any) -> Callable[[], None]:
 
 
 def _median_s(run: Callable[[], Any], settle: Callable[[], None], rounds: int) -> float:
-    """Of a run between two settled states; the first, which compiles, does not count."""
+    """The median time of a call, from idle to idle. The first call compiles and does not count."""
     seconds = []
     for _ in range(rounds + 1):
         settle()

@@ -1,8 +1,8 @@
 """Does training go where the float64 formulas go? Ten losses, in every precision, small and real.
 
-The small model is held against backend=reference, which computes every op in float64 on the host. At
-124M nobody has float64: there, TF32 and bf16 are held against float32 of the same backend, and a mix of
-backends against float32 of the first of them.
+The small model is compared with backend=reference, which computes every op in float64 on the host. At
+124M float64 would take too long: TF32 and bf16 are compared with float32 of the same backend, and a mix
+of backends with float32 of the first of them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -57,7 +57,7 @@ def checks(request: Request, worker: str, found: Mapping[str, Result]) -> Iterat
 
 
 def curve(overrides: Sequence[str]) -> Result:
-    """Losses that others are held against; they must fall."""
+    """Losses that others are compared with. They must fall."""
     losses = train(overrides).losses
     falls = losses[-1] < losses[0]
     return {"ok": falls, "reason": "" if falls else "the loss does not fall", "losses": losses}

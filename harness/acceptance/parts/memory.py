@@ -1,9 +1,9 @@
-"""Does a step take the memory that the plan says, and no other? compute-sanitizer, where it is found.
+"""Does a step take the memory that the plan says, and touch no other? (compute-sanitizer, if installed)
 
-Its tools run a small case of every half-op that is an own kernel: memcheck sees addresses outside of
-what was taken, racecheck two threads of a block on the same shared memory without a barrier between
-them. Both slow a kernel down tens of times. Arrays that share one arena are guarded by the conformance
-cases, which look at what lies around every buffer.
+Its tools run a small case of every half-op that is the backend's own kernel. memcheck finds addresses
+outside of an allocation; racecheck finds two threads of a block that use the same shared memory without
+a barrier. Both slow a kernel down tens of times. Arrays that share one arena are guarded by the
+conformance cases, which check what lies around every buffer.
 """
 
 import os
@@ -44,7 +44,7 @@ def checks(request: Request, worker: str, found: Mapping[str, Result]) -> Iterat
 
 
 def beside_the_plan(overrides: tuple[str, ...]) -> Result:
-    """What was gone of the device's memory, and what the plan had said."""
+    """The memory that a step took of the device, and what the plan had said."""
     trained = train(overrides, STEPS)
     planned = sum(trained.planned.values())
     if trained.taken_bytes is None:
@@ -76,7 +76,7 @@ def sanitized(request: Request, backend: str, tool: str) -> Result:
     )
     said = (done.stdout + done.stderr).strip().splitlines()
     told = [line for line in said if "ERROR SUMMARY" in line or "RACECHECK SUMMARY" in line]
-    # Without its summary it did not look, whatever the exit code says.
+    # Without a summary it checked nothing, whatever the exit code says.
     ok = done.returncode == 0 and bool(told)
     return {
         "ok": ok,

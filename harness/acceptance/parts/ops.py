@@ -1,7 +1,7 @@
 """How near is each half-op to what the device can do? Every call of a step of GPT-2 124M.
 
-Bytes and FLOPs are the contract's own count; rates are those that the device reached just before. What
-the half-ops compute is judged by the part conformance, at smaller sizes: here they are timed alone.
+Bytes and FLOPs are the contract's own count; rates are those that the device reached just before. The
+part `conformance` judges what the half-ops compute, at smaller sizes; here they are only timed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -75,7 +75,7 @@ def timed_step(overrides: tuple[str, ...], found: Mapping[str, Result]) -> Resul
     x_BT, y_BT = batches(settings, 1)[0]
     trainer.step(x_BT, y_BT, LEARNING_RATE)
     call_times.clock_of = partial(DeviceClock, home)
-    # Its result is not read: it is none.
+    # Its result is wrong after so many calls, and not read.
     trainer.begin(x_BT, y_BT, LEARNING_RATE)
     trainer.parameters.device.synchronize()
     call_times.clock_of = None
@@ -106,7 +106,7 @@ def timed_step(overrides: tuple[str, ...], found: Mapping[str, Result]) -> Resul
 
 
 def below_goal(call: Mapping[str, Any], goal: float) -> bool:
-    """Whether a call that memory bounds, and no cache serves, misses the goal."""
+    """Whether a call misses the goal: one that is bound by memory, and too large for the cache."""
     from_memory = call["bound"] == "memory" and not call["in_cache"]
     return bool(from_memory and call["copy_percent"] < goal)
 

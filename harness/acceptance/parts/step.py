@@ -1,9 +1,9 @@
 """How long does a whole step take, beside what a user would pick instead? GPT-2 124M, T=1024.
 
-Each trains alone on the device, in a process of its own: warm 10 steps, time 30; ours, PyTorch eager
-and compiled, llm.c where a built trainer is given, and ours once more, which shows what the device
-itself did meanwhile. Weights, tokens, optimizer and clipping are the same; the first ten losses are held
-together.
+Each trains alone on the device, in a process of its own: 10 steps to warm up, 30 timed. First ours, then
+PyTorch eager and compiled, then llm.c where a built trainer is given. Ours once more at the end shows
+whether the device itself changed. All have the same weights, tokens, optimizer and clipping, and their
+first ten losses are compared.
 """
 
 import tempfile
@@ -97,7 +97,7 @@ def _entrants(request: Request, name: str, precision: str, B: int, folder: Path)
 def turn(
     contest: Contest, who: str, ours: str, steps: tuple[int, int], found: Mapping[str, Result]
 ) -> Result:
-    """One contestant's times; not right where its first losses are not those of ours."""
+    """One contestant's times. `ok` is False where its first losses are not ours."""
     try:
         alone = take_turn(contest, who, *steps)
     except HarnessError as error:
@@ -141,7 +141,7 @@ def turn(
 
 
 def where_it_goes(contest: Contest, name: str, found: Mapping[str, Result]) -> Result:
-    """A step of ours, half-op by half-op, each waited for: a little longer than the plain one."""
+    """A step of ours, half-op by half-op. It waits for each, so it takes a little longer."""
     shown = waterfall(contest, name, peaks_in(found), steps=5)
     return {"ok": True, "step_s": shown.step_s, "lines": shown.lines()}
 

@@ -1,7 +1,7 @@
-"""One contestant alone on the machine: built, warmed, timed and ended, before the next one is built.
+"""Contestants one at a time: each is built, warmed up, timed and ended before the next one is built.
 
-For a device whose memory does not hold all of them at once. The order is then A B C, and A once more at
-the end shows what the device itself did meanwhile.
+This is for a device whose memory does not hold all of them at once. The order is A B C, and A once more
+at the end shows whether the device itself changed.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ class Alone:
 
 
 def take_turn(contest: Contest, name: str, warmups: int, steps: int) -> Alone:
-    """Build one, let it take its steps, and end it: of a contest whose entrants are `alone`.
+    """Build one contestant, let it take its steps, and end it. The contest's entrants must be `alone`.
 
     Raises what building or training raises.
     """

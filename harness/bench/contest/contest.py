@@ -41,7 +41,7 @@ TORCH_PEER = Path(__file__).parent / "peers" / "torch_peer.py"
 
 
 class Contest:
-    """The contestants of `entrants`, built when it is entered as a context, and ended with it."""
+    """The contestants. Entering the contest as a context builds them, and leaving it ends them."""
 
     def __init__(self, entrants: Entrants) -> None:
         self.entrants = entrants
@@ -123,19 +123,19 @@ class Contest:
         )
 
     def _environment(self, name: str) -> dict[str, str]:
-        """Of a process of ours: BLAS may choose its kernels where the entry says so."""
+        """The environment of one of ours. With blas_kernel=library, BLAS chooses its own kernels."""
         environment = environment_with_harness()
         if self.work.configs[name].blas_kernel == "library":
             environment.pop(CORETYPE, None)
         return environment
 
     def run(self, turns: int) -> dict[str, Timing]:
-        """Ten steps of each, in turns, for the losses; then turns of about TURN_S. Seconds a step."""
+        """Ten steps each for the losses, then turns of about TURN_S. Returns the seconds of a step."""
         fastest: dict[str, float] = {}
         for _ in range(COMPARED_LOSSES):
             for name, found in self._round(dict.fromkeys(self.contestants, 1)).items():
                 fastest[name] = min([*found, fastest.get(name, found[0])])
-        # Long steps need no more rounds than this many turns; short ones are taken by the dozen.
+        # A turn has one long step, or as many short ones as fit.
         steps = {name: max(1, int(TURN_S / s)) for name, s in fastest.items()}
         self._round(steps)
         rounds = [self._round(steps) for _ in range(turns)]
@@ -147,7 +147,7 @@ class Contest:
         }
 
     def _round(self, steps: Mapping[str, int]) -> dict[str, list[float]]:
-        """Each contestant's turn. The seconds of its steps."""
+        """Give each contestant a turn. Returns the seconds of its steps."""
         found = {}
         for name in list(self.contestants):
             try:
@@ -171,7 +171,7 @@ class Contest:
         return seconds
 
     def waterfalls(self, peaks: AnyPeaks, steps: int = COMPARED_LOSSES) -> list[Waterfall]:
-        """Each of ours again, from the start, with every half-op timed. The plain ones are let go."""
+        """Train ours again from the start, with every half-op timed. The plain trainers are released."""
         return [
             waterfall_of(name, one.waterfall(steps), peaks)
             for name, one in self.contestants.items()
@@ -209,7 +209,7 @@ def peer_spec(contest: Contest, name: str) -> dict[str, Any]:
 
 
 def heading_of(contest: Contest) -> str:
-    """What is trained, by whom, on what."""
+    """The heading of a report: what is trained, on which machine, and by whom."""
     work = contest.work
     settings, model = work.settings, work.model
     batches = "; batches as llm.c takes them" if LLMC in work.names else ""

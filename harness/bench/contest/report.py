@@ -1,4 +1,4 @@
-"""What a contest showed: times, ratios, memory, whether the losses agree; as text and as JSON."""
+"""The results of a contest, as text and JSON: times, ratios, memory, and whether the losses agree."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -23,7 +23,7 @@ BUSY_SHARE = 0.05
 
 @dataclass
 class Result:
-    """What the contest showed, in words and as JSON."""
+    """The results of a contest."""
 
     contest: Contest
     timings: dict[str, Timing]
@@ -53,7 +53,7 @@ class Result:
         }
 
     def tolerance(self, name: str) -> float:
-        """Of the losses of one beside the first's."""
+        """How far the losses of one may be from those of the first."""
         bf16 = any(self.contest.contestants[n].bf16 for n in (name, self.first))
         return BF16_TOLERANCE if bf16 else LOSS_TOLERANCE
 
@@ -62,7 +62,7 @@ class Result:
         return all(found <= self.tolerance(name) for name, found in self.differences.items())
 
     def ratio(self, name: str, ours: str) -> Ratio:
-        """How many times as long a step takes as that one of ours."""
+        """How many times as long its step takes as a step of that one of ours."""
         return ratio(self.timings[name], self.timings[ours])
 
     def tokens_per_s(self, name: str) -> float:
@@ -95,7 +95,7 @@ class Result:
         return text
 
     def increase(self, name: str) -> int | None:
-        """The peak beyond what the process held before its model was built."""
+        """The peak of the process's memory, beyond what it held before its model was built."""
         peak, before = self.contest.peaks_bytes[name], self.contest.contestants[name].before
         return None if peak is None or before is None else peak - before
 
@@ -129,7 +129,7 @@ class Result:
         return text
 
     def _busy(self) -> list[str]:
-        """Those that computed while another was timed: such times are not to be trusted."""
+        """Contestants that computed while another was timed. Such times cannot be trusted."""
         shares = {one.name: one.busy_s / one.waited_s for one in self._all if one.waited_s}
         return [
             f"{name} kept {100 * share:.0f}% of a core busy while it was not its turn"
@@ -138,7 +138,7 @@ class Result:
         ]
 
     def _effects(self) -> list[str]:
-        """What a variant's half-ops promise for the step, beside what the step did."""
+        """How much faster a variant's half-ops should make the step, beside what was measured."""
         if len(self.waterfalls) < 2:
             return []
         base = self.waterfalls[0]

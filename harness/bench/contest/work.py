@@ -24,7 +24,7 @@ LLMC = "llm.c"
 
 @dataclass(frozen=True)
 class Files:
-    """What the contestants read. weights, bf16_weights: for peers; written where one reads them."""
+    """The files that contestants read. weights and bf16_weights exist only where a peer reads them."""
 
     batches: Path
     weights: Path

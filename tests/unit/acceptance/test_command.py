@@ -112,7 +112,7 @@ def test_a_rehearsal_says_so_everywhere_and_passes_nothing(accept):
     assert "rehearsed (CUDA on the CPU)" in page and "rehearsed (CUDA on the CPU)" in shown
 
 
-def test_what_was_not_done_is_gone_on_with_and_what_was_done_is_kept(card, accept, tmp_path):
+def test_what_was_not_done_is_continued_and_what_was_done_is_kept(card, accept, tmp_path):
     code, (file,), _ = accept("fine", "hanging", budget_s=progress.RESERVE_S + 4)
     part = json.loads(file.read_text())["parts"][FAKE]
     assert (code, part["status"]) == (7, "out of time")
@@ -122,7 +122,7 @@ def test_what_was_not_done_is_gone_on_with_and_what_was_done_is_kept(card, accep
     )
     code, files, shown = accept("fine", "crashing", resume=True)
     part = json.loads(file.read_text())["parts"][FAKE]
-    assert files == [file] and "going on with" in shown
+    assert files == [file] and "continuing" in shown
     assert (code, part["status"]) == (6, "failed")
     assert "SIGSEGV" in part["reason"]
     counted = {f.name: f.read_text() for f in tmp_path.glob("*-*") if f.is_file()}
@@ -131,7 +131,7 @@ def test_what_was_not_done_is_gone_on_with_and_what_was_done_is_kept(card, accep
     assert "nothing is missing" in shown and code == 6
 
 
-def test_a_record_of_another_machine_is_not_gone_on_with(card, accept, monkeypatch):
+def test_a_record_of_another_machine_is_not_continued(card, accept, monkeypatch):
     accept("fine")
     other = Gpu(**{**CARD.record(), "driver": "560.1"})
     monkeypatch.setattr(driver, "gpus", lambda: ([other], ""))

@@ -1,4 +1,4 @@
-"""A record says passed only of what ran on a GPU, and is gone on with only where it is of the same."""
+"""A record says passed only of what ran on a GPU, and is continued only for the same machine."""
 
 import json
 
