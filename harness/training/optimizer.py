@@ -229,6 +229,16 @@ class Optimizer:
     def choices(self) -> tuple[Choice, ...]:
         return (self._choice, self._norm_choice, self._guard_choice, self._clip_choice)
 
+    def calls(self, loss_N: Any) -> list[tuple[Choice, list[Any]]]:
+        """Every op of an update, with its arguments. loss_N: what the guard looks at."""
+        spans = groups(self._parameters.layout, self.settings.decay, self.settings.weight_decay)
+        calls = [(self._choice, self._arguments(span)) for span in spans]
+        if self._norm:
+            whole = self._parameters.flat("gradient", 0, self._parameters.layout.trained)
+            calls.append((self._norm_choice, [self._sum, whole]))
+        calls.append((self._guard_choice, [self._clip, loss_N]))
+        return calls
+
     def reset(self) -> None:
         """Make updates possible again after a step that was not finite."""
         self._device.from_host(self._clip, self._one)
