@@ -5,14 +5,13 @@ python -m experiments.numba_mutants [--minutes 10] [--seed 6] [FILE ...]
 
 import argparse
 import time
-from multiprocessing.connection import wait
 from pathlib import Path
 
 import numpy as np
 
 from harness.mutation.mutate import draw, read_subject
 from harness.mutation.report import write_report
-from harness.mutation.workers import Worker
+from harness.mutation.workers import Worker, wait_for_any
 
 HERE = Path(__file__).resolve().parent
 FILES = (
@@ -37,7 +36,7 @@ def main() -> None:
         worker.begin(possible[i])
         fate = None
         while fate is None and time.monotonic() < until:
-            wait([worker.pipe], timeout=0.2)
+            wait_for_any([worker], 0.2)
             fate = worker.fate()
         if fate is None:
             break

@@ -1,6 +1,7 @@
-"""What a GPU is hoped to show, beside what a record shows: met, missed by how much, not run.
+"""The goals for a GPU, beside what a record shows: met, missed by how much, or not run.
 
-MFU, the share of the FLOP/s that a card promises, has two conventions, which count a token's FLOPs as
+MFU is the share that a step reaches of the FLOP/s that a card promises. Two conventions count a token's
+FLOPs:
 
     llm.c      6 N + 6 L C T      N with all parameters, the vocabulary padded to 128s
     nanoGPT    6 N + 12 L C T     N without the positions; every key counted, masked or not
@@ -21,7 +22,7 @@ GOAL_PERCENT = {"cupy": 85.0, "numba_cuda": 60.0}
 
 VOCABULARY_MULTIPLE = 128
 
-Lanes = Mapping[str, Mapping[str, Mapping[str, Any]]]
+Results = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,14 @@ def flops_per_token(model: GPT2, T: int) -> dict[str, int]:
 def mfu(
     model: GPT2, T: int, tokens_per_s: float, promised: float, measured: float | None
 ) -> dict[str, float | None]:
-    """Shares of the promised FLOP/s by both conventions; by llm.c's, of the rate measured meanwhile."""
+    """The shares of the promised FLOP/s by both conventions, and llm.c's of the measured rate."""
     flops = {name: count * tokens_per_s for name, count in flops_per_token(model, T).items()}
     of_measured = flops["llm.c"] / measured if measured else None
     return {**{name: found / promised for name, found in flops.items()}, "measured": of_measured}
 
 
-def goals(parts: Mapping[str, Lanes], device: str) -> list[Goal]:
-    """Each goal beside the best that the record has for it."""
+def goals(parts: Mapping[str, Results], device: str) -> list[Goal]:
+    """Each goal beside the best result that the record has for it."""
     step = parts.get("step", {})
     return [
         _ratio("bf16 times torch.compile's speed", 1.10, step, "bf16", ("torch-bf16-compile",)),
@@ -81,16 +82,16 @@ def goals(parts: Mapping[str, Lanes], device: str) -> list[Goal]:
     ]
 
 
-def _ratio(what: str, wanted: float, step: Lanes, precision: str, peers: tuple[str, ...]) -> Goal:
+def _ratio(what: str, wanted: float, step: Results, precision: str, peers: tuple[str, ...]) -> Goal:
     """The better of B=32 and 64; of several peers, the fastest."""
     found: list[tuple[float, str]] = []
-    for lane, results in step.items():
-        name, chosen, batch = lane.split()
+    for worker, results in step.items():
+        name, chosen, batch = worker.split()
         times = [results[p]["median_s"] for p in peers if _right(results.get(p))]
         ours = results.get(name)
         if chosen == precision and batch in ("B=32", "B=64") and times and _right(ours):
             assert ours is not None
-            found.append((min(times) / ours["median_s"], lane))
+            found.append((min(times) / ours["median_s"], worker))
     return Goal(what, wanted, *max(found, default=(None, "")))
 
 
@@ -98,37 +99,37 @@ def _right(result: Mapping[str, Any] | None) -> bool:
     return bool(result and result["ok"] and "median_s" in result)
 
 
-def _rate(step: Lanes, device: str) -> Iterator[Goal]:
+def _rate(step: Results, device: str) -> Iterator[Goal]:
     found: list[tuple[float, str]] = []
     shares: list[tuple[float, str]] = []
-    for lane, results in step.items():
-        name, precision, batch = lane.split()
+    for worker, results in step.items():
+        name, precision, batch = worker.split()
         ours = results.get(name)
         if precision == "bf16" and batch in ("B=32", "B=64") and _right(ours):
             assert ours is not None
-            found.append((ours["tokens_per_s"], lane))
-            shares.append((ours["mfu"]["llm.c"], lane))
+            found.append((ours["tokens_per_s"], worker))
+            shares.append((ours["mfu"]["llm.c"], worker))
     if "h200" in device.lower():
         yield Goal("tokens/s in bf16", 670e3, *max(found, default=(None, "")))
         yield Goal("share of 989 TFLOP/s (llm.c's)", 0.54, *max(shares, default=(None, "")))
 
 
-def _captured(capture: Lanes) -> Goal:
+def _captured(capture: Results) -> Goal:
     found = [
-        (r["faster"], f"{lane} {piece}")
-        for lane, results in capture.items()
-        for piece, r in results.items()
-        if r["ok"] and "faster" in r and "B=4" in piece
+        (r["faster"], f"{worker} {check}")
+        for worker, results in capture.items()
+        for check, r in results.items()
+        if r["ok"] and "faster" in r and "B=4" in check
     ]
     return Goal("captured step at B=4, times as fast", 1.5, *max(found, default=(None, "")))
 
 
-def _memory_bound(ops: Lanes, name: str) -> Goal:
-    """A backend's slowest kernel that memory bounds, where no cache helps."""
+def _memory_bound(ops: Results, name: str) -> Goal:
+    """The slowest kernel of a backend that is bound by memory, without those that a cache helps."""
     found = [
-        (call["copy_percent"] / 100, f"{call['hook']}, {lane}")
-        for lane, results in ops.items()
-        if lane.split()[0] == name
+        (call["copy_percent"] / 100, f"{call['hook']}, {worker}")
+        for worker, results in ops.items()
+        if worker.split()[0] == name
         for r in results.values()
         for call in r.get("calls", ())
         if call["bound"] == "memory" and not call["in_cache"]

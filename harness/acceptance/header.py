@@ -1,4 +1,4 @@
-"""What a record says before its first part: of what machine it is, and of what sources."""
+"""The header of a record: the machine, the versions and the sources."""
 
 import platform
 from datetime import datetime
@@ -7,7 +7,7 @@ from typing import Any
 
 from harness import ROOT, __version__
 from harness.acceptance import record
-from harness.acceptance.piece import Asked
+from harness.acceptance.part import Request
 from harness.files.system import cpu_model
 from harness.machine import nvidia_driver as driver
 from harness.machine.provenance import commit
@@ -21,7 +21,7 @@ PACKAGES = (
 
 
 def header_of(
-    asked: Asked, absent: dict[str, str], gpu: driver.Gpu | None, on: str, when: datetime
+    request: Request, unavailable: dict[str, str], gpu: driver.Gpu | None, on: str, when: datetime
 ) -> dict[str, Any]:
     """A record before its first part."""
     return {
@@ -41,8 +41,8 @@ def header_of(
         "harness": __version__,
         "commit": commit(*record.SOURCES),
         "sources": record.sources_digest(ROOT),
-        "asked": asked.record(),
-        "absent": absent,
+        "asked": request.record(),
+        "absent": unavailable,
         "seconds": 0.0,
         "budget_s": 0.0,
         "goals": [],

@@ -1,9 +1,9 @@
-"""What the backends say of themselves on this machine: asked in a process of its own, as JSON.
+"""What the backends say of themselves on this machine, as JSON.
 
     python -m harness.acceptance.probe cupy numba_cuda
 
-{name: {"describe", "options", "precisions", "captures", "device"}}, or {name: {"absent": reason}}.
-A process of its own, because a device that was opened once holds memory until its process ends.
+{name: {"describe", "options", "precisions", "captures", "device"}}, or {name: {"unavailable": reason}}.
+It is a process of its own, because a device that was opened holds memory until the process ends.
 """
 
 import json
@@ -16,11 +16,11 @@ from harness.plugins.loading import all_ops, configure, installed, load
 
 def probe(name: str) -> dict[str, Any]:
     if name not in installed():
-        return {"absent": "no such backend is installed"}
+        return {"unavailable": "no such backend is installed"}
     try:
         backend = load(name, all_ops())
         if backend.device == "host":
-            return {"absent": "it computes on the host"}
+            return {"unavailable": "it computes on the host"}
         configure(backend, {})
         backend.open_device().empty(256)
         describe = backend.functions.get("describe_libraries")
@@ -33,9 +33,9 @@ def probe(name: str) -> dict[str, Any]:
         }
     except HarnessError as error:
         facts = "; ".join(f"{label} {text}" for label, text in error.facts.items())
-        return {"absent": f"[{error.slug}] {error.headline} ({facts})"}
+        return {"unavailable": f"[{error.slug}] {error.headline} ({facts})"}
     except Exception as error:
-        return {"absent": f"{type(error).__name__}: {error}"}
+        return {"unavailable": f"{type(error).__name__}: {error}"}
 
 
 def main(argv: list[str]) -> int:

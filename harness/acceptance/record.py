@@ -1,10 +1,11 @@
-"""What is kept of an acceptance: its shape, the status of a part, the record --resume goes on with.
+"""The record of an acceptance: its shape, the status of a part, and which record --resume continues.
 
     {"format": 1, "date": ..., "device": ..., "on": "NVIDIA H100 80GB HBM3" or "CUDA on the CPU",
      "machine": {...}, "commit": ..., "sources": ..., "asked": {...},
-     "parts": {name: {"status", "reason", "seconds", "limit_s", "lanes": {lane: {piece: result}}}}}
+     "parts": {name: {"status", "reason", "seconds", "limit_s", "lanes": {worker: {check: result}}}}}
 
-A result has `ok`: True, False, or None for what could not be asked here, with its `reason`.
+The key "lanes" holds results by worker. A result has `ok`: True, False, or None where this machine
+cannot answer; then `reason` says why.
 """
 
 import hashlib
@@ -21,15 +22,15 @@ STATUSES = ("passed", "rehearsed", "failed", "out of time", "not run")
 REASONS = 3
 SOURCES = ("harness", "backends", "conf")
 
-Lanes = Mapping[str, Mapping[str, Any]]
+Results = Mapping[str, Mapping[str, Any]]
 
 
-def status_of(lanes: Lanes, *, complete: bool, on_cpu: bool) -> tuple[str, str]:
-    """(status, reason) of a part. Nothing that did not run on a GPU is ever `passed`."""
+def status_of(found: Results, *, complete: bool, on_cpu: bool) -> tuple[str, str]:
+    """(status, reason) of a part. Only what ran on a GPU can be `passed`."""
     results = {
-        f"{lane}: {piece}": result
-        for lane, pieces in lanes.items()
-        for piece, result in pieces.items()
+        f"{worker}: {check}": result
+        for worker, checks in found.items()
+        for check, result in checks.items()
     }
     failed = [f"{name}: {r.get('reason', '')}" for name, r in results.items() if r["ok"] is False]
     skipped = [f"{name}: {r.get('reason', '')}" for name, r in results.items() if r["ok"] is None]
@@ -37,10 +38,10 @@ def status_of(lanes: Lanes, *, complete: bool, on_cpu: bool) -> tuple[str, str]:
     if failed:
         return "failed", _some(failed)
     if not complete:
-        return "out of time", f"{len(results)} pieces are done; --resume goes on with the others"
+        return "out of time", f"{len(results)} checks are done; --resume does the others"
     if not judged:
         return "not run", _some(skipped) or "there was nothing to run"
-    reason = f"not run here: {_some(skipped)}" if skipped else ""
+    reason = f"unavailable: {_some(skipped)}" if skipped else ""
     return ("rehearsed" if on_cpu else "passed"), reason
 
 
@@ -50,7 +51,7 @@ def _some(reasons: list[str]) -> str:
 
 
 def sources_digest(root: Path) -> str:
-    """The sha256 of what is judged: where there is no git, and where files are not committed, too."""
+    """The sha256 of what is judged. It does not need git, and sees files that are not committed."""
     digest = hashlib.sha256()
     for folder in SOURCES:
         for file in sorted((root / folder).rglob("*")):
@@ -61,7 +62,7 @@ def sources_digest(root: Path) -> str:
 
 
 def new_file(folder: Path, stem: str) -> Path:
-    """A name that no record has: 2026-01-31-nvidia-h100.json, and then ...-2.json."""
+    """A name that no record has yet: 2026-01-31-nvidia-h100.json, then ...-2.json."""
     found = _records(folder, stem)
     return folder / (f"{stem}.json" if not found else f"{stem}-{len(found) + 1}.json")
 
@@ -69,7 +70,7 @@ def new_file(folder: Path, stem: str) -> Path:
 def to_resume(
     folder: Path, stem: str, same: Mapping[str, Any]
 ) -> tuple[Path, dict[str, Any]] | None:
-    """The newest record of this day and device, if it is of the same things; None where there is none.
+    """The newest record of this day and device; None where there is none.
 
     same: key -> value that the record must have. Raises ConfigError where it has another.
     """
@@ -80,10 +81,10 @@ def to_resume(
     different = [key for key, value in same.items() if record.get(key) != value]
     if different:
         raise ConfigError(
-            f"{found[-1].name} cannot be gone on with: it is of another {', '.join(different)}",
+            f"{found[-1].name} cannot be continued: it is of another {', '.join(different)}",
             slug="acceptance-cannot-resume",
             where=found[-1],
-            do="leave out --resume: a record of its own is begun",
+            do="leave out --resume to begin a new record",
         )
     return found[-1], record
 
@@ -96,14 +97,14 @@ def _records(folder: Path, stem: str) -> list[Path]:
 
 
 def read(file: Path) -> dict[str, Any]:
-    """A record as it was written. Raises DataError where it cannot be one."""
+    """Read a record. Raises DataError for a file that is none."""
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         if record["format"] != FORMAT or not isinstance(record["parts"], dict):
             raise ValueError(f"format {record['format']}")
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(
-            f"{file.name} is no record of an acceptance",
+            f"{file.name} is not the record of an acceptance",
             slug="acceptance-record-damaged",
             where=file,
             reason=f"{type(error).__name__}: {error}",
@@ -114,7 +115,7 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def write(file: Path, record: Mapping[str, Any], markdown: str) -> None:
-    """Both files, the JSON whole or not at all."""
+    """Write both files; the JSON is written whole or not at all."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         whole = file.with_name(f".{file.name}.part")

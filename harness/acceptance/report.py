@@ -1,10 +1,10 @@
-"""A record as a page: what was asked, of what machine, and what each part found."""
+"""A record as a page of Markdown: the machine, what was requested, and what each part found."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from harness.acceptance.goals import goals
-from harness.acceptance.piece import Part
+from harness.acceptance.part import Part
 from harness.acceptance.record import ON_CPU
 
 
@@ -45,8 +45,8 @@ def _status(found: Mapping[str, Any], on: str) -> str:
 
 
 def goal_lines(record: Mapping[str, Any]) -> list[str]:
-    """Goals beside what was found; of a rehearsal, none."""
+    """The goals beside what was found; a rehearsal has none."""
     if record["on"] == ON_CPU:
         return [f"not run: {ON_CPU}"]
-    lanes = {name: found["lanes"] for name, found in record["parts"].items()}
-    return [goal.line() for goal in goals(lanes, record["on"])]
+    results = {name: found["lanes"] for name, found in record["parts"].items()}
+    return [goal.line() for goal in goals(results, record["on"])]

@@ -1,1 +1,1 @@
-"""Say how fast an op is: checked first, timed with its spread, against what this machine can do."""
+"""How fast is an op? It is checked, timed with its spread, and compared with the machine's peaks."""

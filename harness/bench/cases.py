@@ -1,7 +1,7 @@
 """Make the calls that are timed: one half-op at one shape, its data, and the check of its result.
 
-A case is checked before it is timed and after, on the very buffers of the timing, against the float64
-formula under the suite's own tolerance: a fast wrong answer is worth nothing.
+A case is checked before and after it is timed, on the same buffers, against the float64 formula and with
+the suite's own tolerance: a fast wrong answer is worth nothing.
 """
 
 import math
@@ -46,7 +46,7 @@ class Shape:
 
 
 def shapes_of(op: Op, kinds: tuple[str, ...] = ("small", "real")) -> list[Shape]:
-    """One small shape, and the op's real ones."""
+    """A small shape, and the op's real ones."""
     letters = dict.fromkeys((*op.forward.signature.letters, *(op.shapes[0] if op.shapes else ())))
     small = {letter: SMALL_DIMS.get(letter, OTHER_SMALL) for letter in letters}
     found = [Shape("small", small), *(Shape("real", dims) for dims in op.shapes)]
@@ -73,7 +73,7 @@ class Case:
 
     @property
     def group(self) -> str:
-        """What backends are compared under: the half and the shape."""
+        """The half and the shape: backends are compared within a group."""
         return f"{self.half.name} {self.shape}" + (
             "" if self.precision == "fp32" else f" {self.precision}"
         )
@@ -180,7 +180,7 @@ class Bound:
     """A case on a backend's device: buffers taken once, the call bound, ready to be timed.
 
     Calling it runs the half-op and waits for the device. device_seconds: the seconds of one call by the
-    device's own clock; None where it has none, and the host's clock is used.
+    device's own clock; None where the device has none, and the host's clock must do.
     """
 
     def __init__(self, backend: Backend, case: Case) -> None:
@@ -218,13 +218,13 @@ class Bound:
         self._place.from_host(buffer, content)
 
     def setup(self) -> None:
-        """Before each round: `State` as it was, outputs NaN, so that every round is a first one."""
+        """Before each round: restore `State`, fill outputs with NaN. All rounds start equal."""
         for name, content in self._fresh.items():
             self._place.from_host(self._buffers[name], content)
         self._place.synchronize()
 
     def run(self) -> None:
-        """Ask the device for the half-op, and do not wait."""
+        """Start the half-op, and do not wait for it."""
         self._function(*self._arguments)
 
     def __call__(self) -> None:
@@ -265,7 +265,7 @@ class Bound:
 
 
 def matrix(ops: OpTable, chosen: tuple[str, ...], kinds: tuple[str, ...]) -> list[tuple]:
-    """(op, half, shape) of every case. chosen: op or half names; none of them means all."""
+    """(op, half, shape) of every case. chosen: names of ops or halves; all where it is empty."""
     names = [ops[name] if name in ops else ops.op_of(name) for name in chosen] or list(ops.values())
     return [
         (op, half, shape)

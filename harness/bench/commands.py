@@ -1,4 +1,4 @@
-"""`harness bench peaks|ops|train`: the arguments, and who gets them."""
+"""`harness bench peaks|ops|train`: the arguments of each."""
 
 import argparse
 import signal

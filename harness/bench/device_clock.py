@@ -1,8 +1,8 @@
 """Time a call by the device's own clock: several times back to back, so that launching is not counted.
 
-Between two marks on an idle device lies the host's time to launch, ten microseconds and more in Python,
-which in a run is hidden behind the work before. So the call is recorded many times where the device
-records, and replayed between the marks; elsewhere it is asked for many times in a row.
+On an idle device the time between two marks includes the host's launch, ten microseconds and more in
+Python. In a run it is hidden behind earlier work. So the call is recorded many times and replayed
+between the marks; where the device cannot record, it is made many times in a row.
 """
 
 from collections.abc import Callable

@@ -85,7 +85,7 @@ def run_bench_ops(
 
 
 def devices_of(backends: Mapping[str, Backend | str], precision: str) -> dict[str, DevicePeaks]:
-    """Backend -> what its device reaches, by the best of those that say it."""
+    """Backend -> what its device reaches. Backends on one device share the best rates."""
     found = {}
     for name, backend in backends.items():
         if isinstance(backend, Backend) and not _closed(backend):
@@ -193,8 +193,8 @@ def _checked(row: Row, backend: Backend, case: Case, ready: dict[str, Bound]) ->
 def _take_turns(ready: dict[str, Bound], budget_s: float) -> dict[str, Timing]:
     """Time the bound calls in turns; the slow ones leave when three rounds have used their budget.
 
-    The turns are those of the backends that still have budget, so a fast one is not kept to three
-    rounds by a slow neighbour: each shares its first rounds with everybody.
+    A backend takes turns as long as it has budget, so a slow neighbour does not limit a fast one to
+    three rounds. Everybody takes part in the first rounds.
     """
     setups = {name: bound.setup for name, bound in ready.items()}
     rounds = {
@@ -234,7 +234,7 @@ def finished(row: Row, bound: Bound, timing: Timing, peaks: AnyPeaks) -> Row:
 
 
 def one_line(error: BaseException) -> str:
-    """An error in a line of a table."""
+    """An error as one line of a table."""
     if isinstance(error, NumericsError):
         return error.facts.get("found", error.headline)
     return f"{type(error).__name__}: {error}".partition("\n")[0]

@@ -1,4 +1,4 @@
-"""Show what was measured: one table, as text, Markdown or JSON, with what was not measured and why."""
+"""Show the results in one table, as text, Markdown or JSON, with what was not measured and why."""
 
 import json
 import os
@@ -132,7 +132,7 @@ def _aligned(line: tuple[str, ...], widths: list[int]) -> str:
 
 
 def _heading(peaks: AnyPeaks, devices: Mapping[str, DevicePeaks] | None) -> list[str]:
-    """What per cent are of: the host's peaks, then each device's."""
+    """The peaks that the percentages refer to: the host's, then each device's."""
     known = str(peaks).splitlines()
     others = [
         line for line in dict.fromkeys(map(str, (devices or {}).values())) if line not in known
@@ -141,7 +141,7 @@ def _heading(peaks: AnyPeaks, devices: Mapping[str, DevicePeaks] | None) -> list
 
 
 def _on_cpu(devices: Mapping[str, DevicePeaks] | None) -> list[str]:
-    """Where a GPU's kernels ran on the CPU in its place: that their times are of no GPU."""
+    """A line that says so where a GPU's kernels ran on the CPU: their times are not a GPU's."""
     setting = computed_on_cpu() if devices else ""
     return [f"{setting}: kernels ran on the CPU; their times are of no GPU"] if setting else []
 
@@ -195,7 +195,7 @@ def closing(rows: Sequence[Row]) -> list[str]:
 
 
 def peaks_record(peaks: AnyPeaks) -> dict[str, Any]:
-    """What per cent are of, as JSON."""
+    """The peaks that the percentages refer to, as JSON."""
     if isinstance(peaks, DevicePeaks):
         return device_peaks.as_record(peaks)
     return as_record(peaks)

@@ -39,7 +39,7 @@ class Floor:
 
 @dataclass(frozen=True)
 class Score:
-    """What a time amounts to. Per cent are of the measured peaks, `best`: the host's, or a device's.
+    """A time as rates and percentages. They refer to measured peaks, `best`: the host's or a device's.
 
     cached_copy_percent: of the copy bandwidth within the cache; None for a case from memory.
     """
@@ -77,7 +77,7 @@ def floor_of(work: Work, peaks: AnyPeaks) -> Floor:
 
 
 def score(work: Work, seconds: float, peaks: AnyPeaks) -> Score:
-    """Rates and per cent of a call that took this long."""
+    """The rates and percentages of a call that took this long."""
     floor = floor_of(work, peaks)
     rates = peaks.best
     bytes_per_s, flops_per_s = work.moved_bytes / seconds, work.flops / seconds

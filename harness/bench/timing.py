@@ -1,4 +1,4 @@
-"""Time calls honestly: warm up, repeat, take turns; the median and its spread, never a single run."""
+"""Time calls: warm up, repeat, take turns. Report a median with its spread, never a single run."""
 
 import statistics
 import time

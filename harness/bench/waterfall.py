@@ -1,4 +1,4 @@
-"""Where the time of a training step goes: each half-op beside its roofline, and what is outside."""
+"""Where the time of a training step goes: each half-op beside its roofline, and the rest."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -43,7 +43,7 @@ class Waterfall:
 
     @property
     def outside_share(self) -> float:
-        """What is not spent in ops: binding, copies, clocks. 0 to 1."""
+        """The share of the step outside of ops, 0 to 1: binding, copies, clocks."""
         return 1 - self.ops_s / self.step_s
 
     def lines(self) -> list[str]:
@@ -69,7 +69,7 @@ class Waterfall:
 
 
 def waterfall_of(name: str, found: dict[str, Any], peaks: AnyPeaks) -> Waterfall:
-    """What a contestant's process found, beside this machine's peaks; the longest first.
+    """A contestant's times beside this machine's peaks, the longest first.
 
     found: step_s; ops, each with hook, backend, calls, seconds and works, (bytes, FLOPs) of each call.
     """

@@ -1,4 +1,4 @@
-"""Say which matrix library computes: its name, version, the kernels it chose, and its threads."""
+"""Describe the matrix library: its name, version, the kernels it chose, and its threads."""
 
 from collections.abc import Mapping
 from pathlib import Path

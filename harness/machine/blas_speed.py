@@ -1,7 +1,7 @@
-"""Measure what OPENBLAS_CORETYPE costs: the same matrix product as the environment is, and without it.
+"""Measure what OPENBLAS_CORETYPE costs: the same matrix product with the variable and without it.
 
-The variable is read when NumPy is loaded, so each side is a process of its own. They take turns: on a
-machine that is shared, one after the other would compare two moments.
+NumPy reads the variable when it is loaded, so each side is a process of its own. They take turns: on a
+shared machine, measuring one after the other would compare two moments.
 """
 
 import hashlib
@@ -109,7 +109,7 @@ def keep(speed: Speed) -> None:
 
 
 def cached_cost() -> float | None:
-    """What OPENBLAS_CORETYPE, as it is set, was measured to cost on this machine; None: never."""
+    """The measured cost of OPENBLAS_CORETYPE as it is set on this machine; None if never measured."""
     try:
         cost = json.loads(_file().read_text())["cost"]
     except (OSError, ValueError, TypeError, KeyError, RecursionError):

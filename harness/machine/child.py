@@ -1,6 +1,7 @@
-"""A process that works for us: started in a group of its own, asked, limited in time, ended.
+"""A process that works for us: start it, ask it, limit its time, end it.
 
-Ctrl-C reaches only us, and we end the group: whatever the process has started ends with it.
+It has a process group of its own. Ctrl-C reaches only us, and we end the group: whatever the process has
+started ends with it.
 """
 
 import os
@@ -13,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import IO
 
+from harness import ROOT
+
 PATIENCE_S = 5.0
 LAST_BYTES = 8192
 
@@ -20,8 +23,9 @@ LAST_BYTES = 8192
 class Child:
     """A started process. Raises OSError where it cannot be started.
 
-    asks: it answers a line of standard input with a line of standard output. Otherwise it reads nothing,
-    and its output is captured beside its errors. environment: all of it; ours without one.
+    asks: we ask, and it answers each line of its standard input with a line of standard output.
+    Otherwise it has no input, and its output is captured with its errors. environment: all of it; None
+    for ours.
     """
 
     def __init__(
@@ -49,13 +53,17 @@ class Child:
 
     def ask(self, line: str, limit_s: float | None = None) -> str:
         """Send a line, and wait for the answer; empty where the process ended without one."""
+        return self.receive(limit_s) if self.send(line) else ""
+
+    def send(self, line: str) -> bool:
+        """Send a line, and say whether the process was there to take it."""
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(line.encode() + b"\n")
             self.process.stdin.flush()
         except BrokenPipeError:
-            return ""
-        return self.receive(limit_s)
+            return False
+        return True
 
     def receive(self, limit_s: float | None = None) -> str:
         """The next line of its output, empty at its end. Raises TimeoutError after limit_s."""
@@ -73,7 +81,7 @@ class Child:
         return line.decode("utf-8", "replace")
 
     def last_lines(self, count: int) -> list[str]:
-        """The end of what it said on standard error."""
+        """The last lines of its standard error."""
         return last_lines_of(self._errors, count)
 
     def wait(self) -> str:
@@ -81,7 +89,7 @@ class Child:
         return how_it_ended(self.process.wait())
 
     def end(self, patience_s: float = PATIENCE_S, *, terminate: bool = False) -> None:
-        """End it and its group: by the end of its input, or SIGTERM; after patience_s by SIGKILL."""
+        """End it and its group: close its input, or send SIGTERM; after patience_s, SIGKILL."""
         for stream in (self.process.stdin, self.process.stdout):
             with suppress(BrokenPipeError):  # it died with something unread
                 if stream is not None:
@@ -90,11 +98,19 @@ class Child:
             self.process.terminate()
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(patience_s)
-        # Also where it ended by itself: what it had started may still be there.
+        # Even if it ended by itself: what it had started may still be there.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self._errors.close()
+
+
+def environment_with_harness() -> dict[str, str]:
+    """Our environment, with the harness on PYTHONPATH: any Python then finds it where we did."""
+    environment = dict(os.environ)
+    places = [str(ROOT), environment.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, places))
+    return environment
 
 
 def how_it_ended(code: int) -> str:
@@ -105,6 +121,6 @@ def how_it_ended(code: int) -> str:
 
 
 def last_lines_of(file: IO[bytes], count: int) -> list[str]:
-    """The end of a file that a process writes its errors to."""
+    """The last lines of a file that a process writes its errors to."""
     file.seek(max(0, file.seek(0, os.SEEK_END) - LAST_BYTES))
     return file.read().decode("utf-8", "replace").strip().splitlines()[-count:]

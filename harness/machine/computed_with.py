@@ -1,4 +1,4 @@
-"""What a run computes with, for header and record: threads, libraries, and what holds them back."""
+"""What a run computes with, for its header and record: threads, libraries, and what slows them."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -40,7 +40,7 @@ class ComputedWith:
 def computed_with(
     threads: Threads, backends: Iterable["Backend"], blas_kernel: str = "environment"
 ) -> ComputedWith:
-    """What there is now, so after the threads were set. blas_kernel: as configured."""
+    """Describe what there is now; call it after threads are set. blas_kernel: as configured."""
     backends = tuple(backends)
     known = pinned.facts()
     found = pinned.pins(known)

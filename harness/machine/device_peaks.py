@@ -1,7 +1,7 @@
-"""What a device reaches now, by its own clock, as per cent are of: the roofline of one precision.
+"""What a device reaches now, by its own clock: the peaks of a roofline in one precision.
 
 A backend's hook measure_rates says it: a copy larger than the caches, and matrix products in float32,
-TF32 and bf16. Measured again in every process: a card's clock depends on who else warms it.
+TF32 and bf16. It is measured in every process: a card's clock depends on what else runs on it.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class DevicePeaks:
-    """What per cent are of, on one device, under one precision. Used wherever a Peaks is.
+    """The peaks of one device in one precision. Used wherever a Peaks is.
 
     rates: as the hook gives them. cache_bytes: of the device's last cache.
     """
@@ -78,7 +78,7 @@ def device_peaks(backend: Backend, precision: str = "fp32") -> DevicePeaks | Non
 def best_of(found: Mapping[str, DevicePeaks]) -> dict[str, DevicePeaks]:
     """Backend -> rates, where several measured one device: each then has the best that any reached.
 
-    One that multiplies by kernels of its own would else be held against those alone.
+    Without this, a backend with its own matrix kernels would be compared with those alone.
     """
     best: dict[str, DevicePeaks] = {}
     for name, peaks in found.items():

@@ -1,7 +1,7 @@
 """Measure what this machine can do: copy bandwidth and matmul speed, once, and remember them.
 
-A share of a data sheet's peak says little, and of a shared virtual machine's less. So per cent are of
-what NumPy reached here: a large copy, and the best of two matrix products.
+A share of a data sheet's peak says little, least of all on a shared virtual machine. So percentages
+refer to what NumPy reached here: a large copy, and the best of two matrix products.
 """
 
 import json
@@ -59,9 +59,9 @@ class Peaks:
 
     @property
     def best(self) -> Rates:
-        """What per cent are of: each rate with one thread or with all, whichever is higher.
+        """The peaks that percentages refer to: each rate with one thread or all, whichever is higher.
 
-        On a machine that is shared, two threads may well be slower than one.
+        On a shared machine two threads may be slower than one.
         """
         one, every = asdict(self.one_thread), asdict(self.all_threads)
         return Rates(**{name: max(one[name], every[name]) for name in one})

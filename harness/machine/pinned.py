@@ -1,4 +1,4 @@
-"""Find what the environment pins below what this machine has, say what it costs and what to type.
+"""Find environment variables that hold a library back, and say what they cost and what to type.
 
 Nothing here changes the environment: a variable that somebody set is theirs.
 """
@@ -80,7 +80,7 @@ class Pin:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a judgement needs, so that a test can state another machine.
+    """What the judgement depends on; a test can state another machine.
 
     level: of the processor's vector instructions; None where it is not x86, or the system is silent.
     cost: how many times as long matrix products were measured to take; None: never measured.
@@ -109,7 +109,7 @@ def facts() -> Facts:
 
 
 def pins(known: Facts) -> list[Pin]:
-    """Each variable that may hold back a library that is there, also where nothing known is lost."""
+    """Each variable that may hold back a loaded library, even where nothing is known to be lost."""
     found = [_coretype(known)]
     for variable, (library, what) in SLOWED.items():
         value = known.environment.get(variable, "").strip()

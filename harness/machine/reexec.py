@@ -26,7 +26,7 @@ def left_out() -> str | None:
 
 
 def start_again_if_asked(blas_kernels: Sequence[str], *, is_command: bool) -> None:
-    """Replace this process, or return where that is not asked for, not needed, or was done already.
+    """Replace this process; or return where that was not asked for, is not needed, or is already done.
 
     blas_kernels: the setting of each run that this process is to do. is_command: the process is the
     command itself; one that merely calls us is never replaced.

@@ -52,7 +52,7 @@ class Threads:
 
     @property
     def warning(self) -> str | None:
-        """What is wrong with the number, and what to type; None where nothing is."""
+        """What is wrong with the number, and what to type; None if nothing is."""
         if self.count > self.cores:
             return (
                 f"{self.count} threads on {self.cores} cores: they wait for each other\n"
@@ -108,7 +108,7 @@ def use_threads(count: int | None, backends: Iterable["Backend"] = ()) -> int:
 
 @contextmanager
 def using_threads(count: int | None, backends: Iterable["Backend"] = ()) -> Iterator[Threads]:
-    """The same until the end of the block; then libraries and backends have what they had before."""
+    """The same within a block. Afterwards libraries and backends have the threads they had before."""
     global _in_force
     import threadpoolctl
 

@@ -1,1 +1,1 @@
-"""Does the conformance suite notice broken source?"""
+"""Break a backend's source, and see whether the conformance suite notices."""

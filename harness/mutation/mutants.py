@@ -1,4 +1,4 @@
-"""Make small mistakes in a source file, one at a time: the slips of a hand that writes a kernel.
+"""Make small mistakes in a source file, one at a time, as somebody who writes a kernel might.
 
 + for -, < for <=, a constant one off, two arguments exchanged, a statement or an `out=` left out,
 another axis, `x[...] = y` without the `[...]`. Docstrings, strings, imports, decorators and annotations

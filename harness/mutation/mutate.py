@@ -1,10 +1,10 @@
 """Break a backend's source in small ways, and see whether the conformance suite notices.
 
-Each mutant is the backend with one mistake in one file, made in memory: its package is imported anew
-with the mistaken source in place of that file, and judged half by half until something is refused: first
-on the quick list, whose arrays are small, then on large ones, which a kernel does in several blocks
-(not where the backend says that it is slow: in a simulator).
-What nothing refuses has survived: the mistake makes no difference, or the suite has a gap.
+A mutant is the backend with one mistake in one file. The mistake is made in memory: the package is
+imported anew with the changed source in place of that file. The suite then judges it half by half until
+something is refused. First comes the quick list, whose arrays are small. Then come large arrays, which a
+kernel does in several blocks; a backend that says it is slow, in a simulator, is spared these.
+A mutant that nothing refuses has survived: the mistake makes no difference, or the suite has a gap.
 """
 
 import argparse
@@ -12,7 +12,6 @@ import ast
 import itertools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from multiprocessing.connection import wait
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +22,11 @@ from harness.errors import NumericsError, PluginError
 from harness.mutation.mutants import Mutation, mutations_of
 from harness.mutation.mutated_package import Replaced, Subject
 from harness.mutation.report import Fate, write_report
-from harness.mutation.workers import Worker
+from harness.mutation.workers import Worker, wait_for_any
 from harness.plugins.loading import all_ops, check, installed, load
 
 WORKERS = 2
+POLL_S = 0.2
 KILLED_SHARE = 0.95
 
 
@@ -58,9 +58,9 @@ def run_mutate(
     seed: int = 0,
     report: str | Path | None = None,
 ) -> int:
-    """Judge mutants of a backend, print what survived. Returns 0 if 95 % or more were noticed.
+    """Judge mutants of a backend, and print those that survived. Returns 0 if 95 % or more were noticed.
 
-    ops: only the files of these ops. limit: how many mutants, drawn by `seed`; all of them without.
+    ops: only the files of these ops. limit: how many mutants, drawn by `seed`; without it, all.
     report: a folder for record_mutants.json and survivors.md.
     """
     subject = read_subject(backend, ops)
@@ -129,10 +129,10 @@ def read_subject(backend: str, ops: Sequence[str] | None = None) -> Subject:
 def _hooks_of_files(
     files: dict[str, str], package: str, functions: Iterable[str]
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
-    """For each file the hooks for large cases, and all those that it has a part in.
+    """For each file: the hooks to judge on large cases, and all hooks that it has a part in.
 
-    The second are its own, then those of the files that use it; large cases are for its own, and for
-    one of each file that uses it, the backward.
+    All hooks are the file's own, then those of the files that use it. Large cases judge its own, and
+    the backward of each file that uses it.
     """
     uses = {
         name: _imported(ast.walk(ast.parse(source)), package) & set(files)
@@ -212,7 +212,7 @@ def expect_all_passed(subject: Subject) -> None:
 def fates_of(subject: Subject, mutations: Sequence[Mutation]) -> Iterator[Fate]:
     """Judge mutants in worker processes, and yield each one's fate as it is known.
 
-    A worker that dies or does not answer is replaced, and its mutant counts as noticed.
+    A worker that dies or hangs is replaced, and its mutant counts as noticed.
     """
     waiting = list(reversed(mutations))
     workers = [Worker(subject) for _ in range(min(WORKERS, len(waiting)))]
@@ -221,7 +221,7 @@ def fates_of(subject: Subject, mutations: Sequence[Mutation]) -> Iterator[Fate]:
             for worker in workers:
                 if worker.mutation is None and waiting:
                     worker.begin(waiting.pop())
-            wait([worker.pipe for worker in workers if worker.mutation], timeout=0.2)
+            wait_for_any([worker for worker in workers if worker.mutation], POLL_S)
             for worker in workers:
                 fate = worker.fate()
                 if fate is not None:
@@ -232,7 +232,7 @@ def fates_of(subject: Subject, mutations: Sequence[Mutation]) -> Iterator[Fate]:
 
 
 def _show_progress(fates: list[Fate], total: int) -> None:
-    """A line that is written over on a terminal; a line for each tenth elsewhere."""
+    """Show one line that is overwritten on a terminal; elsewhere a line for each tenth."""
     done, survived = len(fates), sum(fate.survived for fate in fates)
     line = f"{done}/{total} judged, {survived} survived"
     if sys.stderr.isatty():

@@ -3,8 +3,9 @@
 import importlib
 import importlib.abc
 import importlib.util
+import json
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.machinery import ModuleSpec
 from types import CodeType, ModuleType
@@ -15,11 +16,11 @@ from typing import Any
 class Subject:
     """The backend to be broken, read from its sources.
 
-    package: of its modules; plugin: the module with its table of contents.
-    files: name, seen from the package's folder -> source.
-    hooks: file name -> those that it has a part in, its own first.
-        large: those of them that are judged on large cases. precisions: those that it declares.
-    slow: whether it says so, as one in a simulator does.
+    package: of its modules. plugin: the module that lists its ops.
+    files: name, relative to the package's folder -> source.
+    hooks: file name -> the hooks that it has a part in, its own first.
+    large: file name -> those of them that are judged on large cases. precisions: that it declares.
+    slow: whether it says so, as a backend in a simulator does.
     """
 
     backend: str
@@ -31,12 +32,22 @@ class Subject:
     precisions: tuple[str, ...]
     slow: bool = False
 
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Subject":
+        said = json.loads(text)
+        for key in ("large", "hooks"):
+            said[key] = {name: tuple(hooks) for name, hooks in said[key].items()}
+        return cls(**{**said, "precisions": tuple(said["precisions"])})
+
 
 class Replaced(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Within it, a backend's package is imported anew from the sources of a Subject, one replaced.
+    """A context in which a backend's package is imported anew from a Subject, with one source replaced.
 
-    Nothing is written to disk, and what changes there meanwhile makes no difference. Afterwards the
-    package is again as it was.
+    Nothing is written to disk, and changes on disk meanwhile make no difference. Afterwards the package
+    is as it was.
     """
 
     def __init__(self, subject: Subject, file: str, source: str) -> None:

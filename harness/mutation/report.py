@@ -15,8 +15,8 @@ from harness.mutation.mutated_package import Subject
 class Fate:
     """What became of a mutant.
 
-    how: it was noticed: "quick" or "large" cases, "import", "crash", "timeout"; "" where it survived.
-    by: the law and the case.
+    how: what noticed it: "quick" or "large" cases, "import", "crash", "timeout"; "" if it survived.
+    by: the law that it broke, and the case.
     before, after: the first line of the statement that was changed.
     """
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import NumericsError, PluginError
+from harness.errors import NumericsError, PluginError, ResourceError
 from harness.mutation import mutate as tool
 from harness.mutation import report as mutation_report
 from harness.mutation import workers
 from harness.mutation.mutants import mutate, mutations_of
+from harness.mutation.worker import judge_mutant
 from harness.plugins import all_ops
 
 KERNEL = '''
@@ -127,12 +128,35 @@ def test_a_mutant_that_never_ends_is_noticed(softmax, monkeypatch):
     assert fate.after == "while 1 <= 1:"
 
 
+def test_what_a_mutant_prints_is_no_answer(softmax):
+    noise = 'os.write(1, b"noise\\n"), os.write(2, b"noise"), print("noise"), 1 // 0'
+    subject, found = doctored(softmax, f'import os; len("") > 0 and ({noise})')
+    loud = next(m for m in found if m.change == "and → or")
+    (fate,) = tool.fates_of(subject, [loud])
+    assert (fate.how, fate.by.partition(":")[0]) == ("import", "ZeroDivisionError")
+
+
+def test_a_worker_that_cannot_start_is_an_error_and_no_mutant_counts_as_noticed(
+    softmax, monkeypatch
+):
+    code = "raise SystemExit('no such module')"
+    monkeypatch.setattr(workers, "COMMAND", (sys.executable, "-c", code))
+    with pytest.raises(ResourceError) as error:
+        list(tool.fates_of(softmax, tool.draw(softmax, 1, 0)))
+    assert error.value.slug == "mutate-worker-died"
+    assert "no such module" in error.value.facts["it said"]
+
+
+def test_a_worker_is_given_all_that_is_known_of_the_backend(softmax):
+    assert type(softmax).from_json(softmax.to_json()) == softmax
+
+
 def test_a_mutant_leaves_files_and_modules_as_they_were(softmax):
     import backends.numpy_cpu.softmax as before
 
     source = Path(before.__file__).read_text()
     mutation = next(m for m in tool.draw(softmax, None, 0) if m.change == "subtract → add")
-    fate = workers.judge_mutant(softmax, mutation, all_ops())
+    fate = judge_mutant(softmax, mutation, all_ops())
     assert fate.how == "quick"
     assert fate.by.startswith("value: softmax_")
     assert sys.modules["backends.numpy_cpu.softmax"] is before

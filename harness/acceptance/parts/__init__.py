@@ -1,4 +1,4 @@
-"""What is asked of the device, one module a question, in the order in which it is asked."""
+"""The questions to the device, one module each, in their order."""
 
 MODULES = {
     name: f"harness.acceptance.parts.{name}"

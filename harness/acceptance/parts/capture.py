@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
+from harness.acceptance.part import Check, Part, Request, Result, Unavailable
 from harness.acceptance.parts.training import (
     choice,
     chosen,
@@ -12,33 +13,32 @@ from harness.acceptance.parts.training import (
     small,
     train,
 )
-from harness.acceptance.piece import Asked, Part, Piece, Result, Unavailable
 
 TIMED_STEPS = 30
 FORGIVEN_BYTES = 4 << 20  # the driver's own grain, and other programs on the device
 
 
-def lanes(asked: Asked) -> list[str]:
-    return list(chosen(asked))
+def workers(request: Request) -> list[str]:
+    return list(chosen(request))
 
 
-def pieces(asked: Asked, lane: str, found: Mapping[str, Result]) -> Iterator[Piece]:
-    own = choice(lane)
-    precisions = [p for p in ("fp32", "bf16") if p in precisions_of(asked, lane)]
-    for precision in precisions[:1] if asked.rehearsal else precisions:
+def checks(request: Request, worker: str, found: Mapping[str, Result]) -> Iterator[Check]:
+    own = choice(worker)
+    precisions = [p for p in ("fp32", "bf16") if p in precisions_of(request, worker)]
+    for precision in precisions[:1] if request.rehearsal else precisions:
         more = (own, f"precision={precision}")
-        yield f"small {precision}", partial(compared, asked, lane, (*small(asked), *more), 10)
-    if not asked.rehearsal and "bf16" in precisions:
+        yield f"small {precision}", partial(compared, request, worker, (*small(request), *more), 10)
+    if not request.rehearsal and "bf16" in precisions:
         more = (own, "precision=bf16")
         yield (
             "124M B=4 bf16",
-            partial(compared, asked, lane, (*gpt2_124m(4), *more), 10 + TIMED_STEPS),
+            partial(compared, request, worker, (*gpt2_124m(4), *more), 10 + TIMED_STEPS),
         )
 
 
-def compared(asked: Asked, lane: str, overrides: Sequence[str], steps: int) -> Result:
+def compared(request: Request, worker: str, overrides: Sequence[str], steps: int) -> Result:
     """The same steps, captured and not."""
-    if not all(asked.backends[one].get("captures") for one in chosen(asked)[lane]):
+    if not all(request.backends[one].get("captures") for one in chosen(request)[worker]):
         raise Unavailable("the backend captures nothing")
     off = train([*overrides, "capture=off"], steps)
     on = train([*overrides, "capture=auto"], steps)
@@ -62,23 +62,23 @@ def compared(asked: Asked, lane: str, overrides: Sequence[str], steps: int) -> R
     }
 
 
-def lines(lanes: Mapping[str, Mapping[str, Result]]) -> list[str]:
+def lines(found: Mapping[str, Mapping[str, Result]]) -> list[str]:
     text = ["| run | losses | step captured | not captured | times as fast | memory taken later |"]
     text += ["|---|---|---:|---:|---:|---:|"]
-    for lane, results in lanes.items():
-        for piece, r in results.items():
+    for worker, results in found.items():
+        for check, r in results.items():
             if "faster" not in r:
-                text.append(f"| {lane} {piece} | {r.get('reason', '')} | | | | |")
+                text.append(f"| {worker} {check} | {r.get('reason', '')} | | | | |")
                 continue
             same = "equal, bit for bit" if r["ok"] else r["reason"]
             grown = "not said" if r["grown_bytes"] is None else f"{r['grown_bytes']:,} B"
             text.append(
-                f"| {lane} {piece} | {same} | {1e3 * r['captured_s']:.2f} ms |"
+                f"| {worker} {check} | {same} | {1e3 * r['captured_s']:.2f} ms |"
                 f" {1e3 * r['uncaptured_s']:.2f} ms | {r['faster']:.2f} | {grown} |"
             )
     return text
 
 
 PART = Part(
-    "capture", "Is a captured step the same step, and is it faster?", 0.08, lanes, pieces, lines
+    "capture", "Is a captured step the same step, and is it faster?", 0.08, workers, checks, lines
 )

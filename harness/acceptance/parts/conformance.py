@@ -1,14 +1,14 @@
 """Does every half-op give the right numbers on the device? The suite's fixed list, and a real shape.
 
-A lane for each backend and precision, and one for each library that is not the default: a backend takes
-its settings once, before anything is computed. Lanes run side by side: it is the host that is busy.
+There is a worker for each backend and precision, and one for each library that is not the default, since
+a backend takes its settings only once. Workers run side by side: most of the time the host is busy.
 """
 
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from harness.acceptance.piece import Asked, Part, Piece, Result, Unavailable
+from harness.acceptance.part import Check, Part, Request, Result, Unavailable
 from harness.conformance.cases.listing import real_case
 from harness.conformance.judge import judge
 from harness.contract import OpTable
@@ -21,37 +21,37 @@ REHEARSED = ("gelu", "residual")  # kernels on the CPU are slow: the machinery i
 SHOWN = 12
 
 
-def lanes(asked: Asked) -> list[str]:
+def workers(request: Request) -> list[str]:
     """`cupy fp32`, and `cupy fp32 attention=flash` for what is not the default."""
     found = []
-    for name, backend in asked.backends.items():
+    for name, backend in request.backends.items():
         plain = [f"{name} {precision}" for precision in backend["precisions"]]
         others = [
-            f"{lane} {option}={value}"
+            f"{worker} {option}={value}"
             for option, values in backend["options"].items()
             if option in TOUCHED
             for value in values[1:]
-            for lane in plain
+            for worker in plain
         ]
-        found += plain[:1] if asked.rehearsal else plain + others
+        found += plain[:1] if request.rehearsal else plain + others
     return found
 
 
-def pieces(asked: Asked, lane: str, found: Mapping[str, Result]) -> Iterator[Piece]:
-    name, precision, *settings = lane.split()
+def checks(request: Request, worker: str, found: Mapping[str, Result]) -> Iterator[Check]:
+    name, precision, *settings = worker.split()
     ops = all_ops()
     backend = load(name, ops)
     given = dict(setting.split("=", 1) for setting in settings)
     configure(backend, given)
     hooks = [hook for hook in ops.hooks if hook in backend and _is_touched(ops, hook, given)]
-    if asked.rehearsal:
+    if request.rehearsal:
         hooks = [hook for hook in hooks if ops.op_of(hook).name in REHEARSED]
     if not hooks:
         yield "ops", _nothing
     for hook in hooks:
         yield hook, partial(_judged, backend, hook, ops, precision, real=False)
     for hook in hooks:
-        if not asked.rehearsal:
+        if not request.rehearsal:
             yield (
                 f"{hook} at a real shape",
                 partial(_judged, backend, hook, ops, precision, real=True),
@@ -92,19 +92,21 @@ def _judged(backend: Backend, hook: str, ops: OpTable, precision: str, real: boo
     return result
 
 
-def lines(lanes: Mapping[str, Mapping[str, Result]]) -> list[str]:
+def lines(found: Mapping[str, Mapping[str, Result]]) -> list[str]:
     text = ["| backend, precision | halves right | wrong | not run | cases | worst err/tolerance |"]
     text += ["|---|---:|---:|---:|---:|---:|"]
     failed = []
-    for lane, results in lanes.items():
+    for worker, results in found.items():
         right = [r for r in results.values() if r["ok"]]
         wrong = {name: r for name, r in results.items() if r["ok"] is False}
         skipped = sum(r["ok"] is None for r in results.values())
         cases = sum(r.get("cases", 0) for r in results.values())
         worst = max((r["worst"] for r in right), default=0.0)
-        text.append(f"| {lane} | {len(right)} | {len(wrong)} | {skipped} | {cases} | {worst:.2f} |")
+        text.append(
+            f"| {worker} | {len(right)} | {len(wrong)} | {skipped} | {cases} | {worst:.2f} |"
+        )
         failed += [
-            f"* wrong: {lane} {name}: {str(r.get('reason', '')).partition(chr(10))[0]}"
+            f"* wrong: {worker} {name}: {str(r.get('reason', '')).partition(chr(10))[0]}"
             for name, r in wrong.items()
         ]
     more = [f"* and {len(failed) - SHOWN} more"] if len(failed) > SHOWN else []
@@ -115,8 +117,8 @@ PART = Part(
     "conformance",
     "Does every half-op give the right numbers on the device?",
     0.26,
-    lanes,
-    pieces,
+    workers,
+    checks,
     lines,
     at_once=6,
 )

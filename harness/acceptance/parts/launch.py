@@ -1,7 +1,7 @@
-"""What does a launch cost the host? One that computes next to nothing, many times, waited for once.
+"""What does a launch cost the host? A launch that computes next to nothing is timed many times in a row.
 
-A half-op of one element is asked for as a run asks: through the backend's own function, on the harness's
-stream. Then the same launches stand in one graph that is replayed: what is left is the device's own.
+A half-op of one element is called as in a run: through the backend's own function, on the harness's
+stream. Then the same launches are replayed as one graph, and what remains is the device's own time.
 """
 
 import statistics
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.acceptance.piece import Asked, Part, Piece, Result, Unavailable
+from harness.acceptance.part import Check, Part, Request, Result, Unavailable
 from harness.plugins.loading import all_ops, configure, load
 
 HOOK = "gelu_forward"
@@ -22,17 +22,17 @@ LAUNCHES, ROUNDS = 500, 20
 REHEARSED = (5, 2)
 
 
-def lanes(asked: Asked) -> list[str]:
-    return list(asked.backends)
+def workers(request: Request) -> list[str]:
+    return list(request.backends)
 
 
-def pieces(asked: Asked, lane: str, found: Mapping[str, Result]) -> Iterator[Piece]:
-    launches, rounds = REHEARSED if asked.rehearsal else (LAUNCHES, ROUNDS)
-    yield HOOK, partial(launched, lane, launches, rounds)
+def checks(request: Request, worker: str, found: Mapping[str, Result]) -> Iterator[Check]:
+    launches, rounds = REHEARSED if request.rehearsal else (LAUNCHES, ROUNDS)
+    yield HOOK, partial(launched, worker, launches, rounds)
 
 
 def launched(name: str, launches: int, rounds: int) -> Result:
-    """Seconds of a launch by the host's clock, nothing waited for; and in a graph, which is."""
+    """Seconds of a launch by the host's clock, not waited for; and within a graph, waited for."""
     ops = all_ops()
     backend = load(name, ops)
     if HOOK not in backend:
@@ -72,7 +72,7 @@ def _waited(replay: Callable[[], None], device: Any) -> Callable[[], None]:
 
 
 def _median_s(run: Callable[[], Any], settle: Callable[[], None], rounds: int) -> float:
-    """Of a run between two settled states; the first, which compiles, does not count."""
+    """The median time of a call, from idle to idle. The first call compiles and does not count."""
     seconds = []
     for _ in range(rounds + 1):
         settle()
@@ -83,18 +83,18 @@ def _median_s(run: Callable[[], Any], settle: Callable[[], None], rounds: int) -
     return statistics.median(seconds[1:])
 
 
-def lines(lanes: Mapping[str, Mapping[str, Result]]) -> list[str]:
+def lines(found: Mapping[str, Mapping[str, Result]]) -> list[str]:
     text = ["| backend | launches | by the host, each | in a replayed graph, each |"]
     text += ["|---|---:|---:|---:|"]
-    for lane, results in lanes.items():
-        for piece, r in results.items():
+    for worker, results in found.items():
+        for check, r in results.items():
             if "host_s" not in r:
-                text.append(f"| {lane} {piece} | {r.get('reason', '')} | | |")
+                text.append(f"| {worker} {check} | {r.get('reason', '')} | | |")
                 continue
             graph = "no graph" if r["graph_s"] is None else f"{1e6 * r['graph_s']:.2f} us"
             host = f"{1e6 * r['host_s']:.2f} us"
-            text.append(f"| {lane} {piece} | {r['launches']} | {host} | {graph} |")
+            text.append(f"| {worker} {check} | {r['launches']} | {host} | {graph} |")
     return text
 
 
-PART = Part("launch", "What does a launch cost the host?", 0.03, lanes, pieces, lines)
+PART = Part("launch", "What does a launch cost the host?", 0.03, workers, checks, lines)

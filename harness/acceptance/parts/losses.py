@@ -1,13 +1,14 @@
 """Does training go where the float64 formulas go? Ten losses, in every precision, small and real.
 
-The small model is held against backend=reference, which computes every op in float64 on the host. At
-124M nobody has float64: there, TF32 and bf16 are held against float32 of the same backend, and a mix of
-backends against float32 of the first of them.
+The small model is compared with backend=reference, which computes every op in float64 on the host. At
+124M float64 would take too long: TF32 and bf16 are compared with float32 of the same backend, and a mix
+of backends with float32 of the first of them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
+from harness.acceptance.part import Check, Part, Request, Result, Unavailable
 from harness.acceptance.parts.training import (
     choice,
     chosen,
@@ -17,7 +18,6 @@ from harness.acceptance.parts.training import (
     small,
     train,
 )
-from harness.acceptance.piece import Asked, Part, Piece, Result, Unavailable
 
 TOLERANCES = {
     "fp32": 1e-4,  # ten float32 steps; a right backend on a CPU is below 1e-5
@@ -27,20 +27,20 @@ TOLERANCES = {
 REFERENCE = "float64"
 
 
-def lanes(asked: Asked) -> list[str]:
+def workers(request: Request) -> list[str]:
     """A small one, then the real one, for each backend and mix of backends."""
-    names = list(chosen(asked))
-    real = [] if asked.rehearsal else [f"{name} 124M" for name in names]
+    names = list(chosen(request))
+    real = [] if request.rehearsal else [f"{name} 124M" for name in names]
     return [f"{name} small" for name in names] + real
 
 
-def pieces(asked: Asked, lane: str, found: Mapping[str, Result]) -> Iterator[Piece]:
-    name, size = lane.split()
-    precisions = [p for p in TOLERANCES if p in precisions_of(asked, name)]
-    precisions = precisions[:1] if asked.rehearsal else precisions
-    first, *others = chosen(asked)[name]
+def checks(request: Request, worker: str, found: Mapping[str, Result]) -> Iterator[Check]:
+    name, size = worker.split()
+    precisions = [p for p in TOLERANCES if p in precisions_of(request, name)]
+    precisions = precisions[:1] if request.rehearsal else precisions
+    first, *others = chosen(request)[name]
     if size == "small":
-        model = small(asked)
+        model = small(request)
         yield REFERENCE, partial(curve, (*model, "backend=reference"))
         base = REFERENCE
     elif others:
@@ -57,7 +57,7 @@ def pieces(asked: Asked, lane: str, found: Mapping[str, Result]) -> Iterator[Pie
 
 
 def curve(overrides: Sequence[str]) -> Result:
-    """Losses that others are held against; they must fall."""
+    """Losses that others are compared with. They must fall."""
     losses = train(overrides).losses
     falls = losses[-1] < losses[0]
     return {"ok": falls, "reason": "" if falls else "the loss does not fall", "losses": losses}
@@ -80,18 +80,20 @@ def compared(
     }
 
 
-def lines(lanes: Mapping[str, Mapping[str, Result]]) -> list[str]:
+def lines(found: Mapping[str, Mapping[str, Result]]) -> list[str]:
     text = ["| run | first and tenth loss | furthest from | relative | allowed |"]
     text += ["|---|---|---|---:|---:|"]
-    for lane, results in lanes.items():
-        for piece, r in results.items():
+    for worker, results in found.items():
+        for check, r in results.items():
             if "losses" not in r:
-                text.append(f"| {lane} {piece} | {r.get('reason', '')} | | | |")
+                text.append(f"| {worker} {check} | {r.get('reason', '')} | | | |")
                 continue
             ends = f"{r['losses'][0]:.5f}, {r['losses'][-1]:.5f}"
             cells = f"{r['base']} | {r['apart']:.1e} | {r['allowed']:g}" if "base" in r else " | |"
-            text.append(f"| {lane} {piece} | {ends} | {cells} |")
+            text.append(f"| {worker} {check} | {ends} | {cells} |")
     return text
 
 
-PART = Part("losses", "Does training go where the float64 formulas go?", 0.10, lanes, pieces, lines)
+PART = Part(
+    "losses", "Does training go where the float64 formulas go?", 0.10, workers, checks, lines
+)

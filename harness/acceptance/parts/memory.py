@@ -1,9 +1,9 @@
-"""Does a step take the memory that the plan says, and no other? compute-sanitizer, where it is found.
+"""Does a step take the memory that the plan says, and touch no other? (compute-sanitizer, if installed)
 
-Its tools run a small case of every half-op that is an own kernel: memcheck sees addresses outside of
-what was taken, racecheck two threads of a block on the same shared memory without a barrier between
-them. Both slow a kernel down tens of times. Arrays that share one arena are guarded by the conformance
-cases, which look at what lies around every buffer.
+Its tools run a small case of every half-op that is the backend's own kernel. memcheck finds addresses
+outside of an allocation; racecheck finds two threads of a block that use the same shared memory without
+a barrier. Both slow a kernel down tens of times. Arrays that share one arena are guarded by the
+conformance cases, which check what lies around every buffer.
 """
 
 import os
@@ -13,8 +13,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
 
+from harness.acceptance.part import Check, Part, Request, Result, Unavailable
 from harness.acceptance.parts.training import gpt2_124m, small, train
-from harness.acceptance.piece import Asked, Part, Piece, Result, Unavailable
 
 TOOLS = ("memcheck", "racecheck")
 SANITIZER = "compute-sanitizer"
@@ -25,26 +25,26 @@ STEPS = 5
 SAID_LINES = 6
 
 
-def lanes(asked: Asked) -> list[str]:
-    return [f"{name} {what}" for name in asked.backends for what in ("plan", *TOOLS)]
+def workers(request: Request) -> list[str]:
+    return [f"{name} {what}" for name in request.backends for what in ("plan", *TOOLS)]
 
 
-def pieces(asked: Asked, lane: str, found: Mapping[str, Result]) -> Iterator[Piece]:
-    name, what = lane.split()
+def checks(request: Request, worker: str, found: Mapping[str, Result]) -> Iterator[Check]:
+    name, what = worker.split()
     if what == "plan":
-        precisions = asked.backends[name]["precisions"]
+        precisions = request.backends[name]["precisions"]
         precision = "bf16" if "bf16" in precisions else precisions[0]
-        model = small(asked) if asked.rehearsal else gpt2_124m(4)
+        model = small(request) if request.rehearsal else gpt2_124m(4)
         yield (
             f"a step in {precision}",
             partial(beside_the_plan, (*model, f"backend={name}", f"precision={precision}")),
         )
     else:
-        yield "small cases of own kernels", partial(sanitized, asked, name, what)
+        yield "small cases of own kernels", partial(sanitized, request, name, what)
 
 
 def beside_the_plan(overrides: tuple[str, ...]) -> Result:
-    """What was gone of the device's memory, and what the plan had said."""
+    """The memory that a step took of the device, and what the plan had said."""
     trained = train(overrides, STEPS)
     planned = sum(trained.planned.values())
     if trained.taken_bytes is None:
@@ -60,9 +60,9 @@ def beside_the_plan(overrides: tuple[str, ...]) -> Result:
     }
 
 
-def sanitized(asked: Asked, backend: str, tool: str) -> Result:
+def sanitized(request: Request, backend: str, tool: str) -> Result:
     """Run few_cases.py under one of compute-sanitizer's tools."""
-    if asked.rehearsal:
+    if request.rehearsal:
         raise Unavailable("kernels on the CPU are not what compute-sanitizer looks at")
     program = shutil.which(SANITIZER)
     if program is None:
@@ -76,7 +76,7 @@ def sanitized(asked: Asked, backend: str, tool: str) -> Result:
     )
     said = (done.stdout + done.stderr).strip().splitlines()
     told = [line for line in said if "ERROR SUMMARY" in line or "RACECHECK SUMMARY" in line]
-    # Without its summary it did not look, whatever the exit code says.
+    # Without a summary it checked nothing, whatever the exit code says.
     ok = done.returncode == 0 and bool(told)
     return {
         "ok": ok,
@@ -87,18 +87,18 @@ def sanitized(asked: Asked, backend: str, tool: str) -> Result:
     }
 
 
-def lines(lanes: Mapping[str, Mapping[str, Result]]) -> list[str]:
+def lines(found: Mapping[str, Mapping[str, Result]]) -> list[str]:
     text = []
-    for lane, results in lanes.items():
+    for worker, results in found.items():
         for r in results.values():
             if "taken_bytes" in r:
                 parts = ", ".join(f"{what} {n / 2**20:,.0f}" for what, n in r["planned"].items())
                 text.append(
-                    f"* {lane}: {r['taken_bytes'] / 2**20:,.0f} MiB taken,"
+                    f"* {worker}: {r['taken_bytes'] / 2**20:,.0f} MiB taken,"
                     f" {r['planned_bytes'] / 2**20:,.0f} MiB planned ({parts})"
                 )
             else:
-                text.append(f"* {lane}: {r.get('summary') or r.get('reason', '')}")
+                text.append(f"* {worker}: {r.get('summary') or r.get('reason', '')}")
     return text
 
 
@@ -106,9 +106,9 @@ PART = Part(
     "memory",
     "Does a step take the memory that the plan says?",
     0.13,
-    lanes,
-    pieces,
+    workers,
+    checks,
     lines,
     at_once=len(TOOLS),
-    alone=lambda lane: lane.endswith("plan"),  # what is free is counted for the whole device
+    alone=lambda worker: worker.endswith("plan"),  # what is free is counted for the whole device
 )

@@ -1,7 +1,7 @@
 """How near is each half-op to what the device can do? Every call of a step of GPT-2 124M.
 
-Bytes and FLOPs are the contract's own count; rates are those that the device reached just before. What
-the half-ops compute is judged by the part conformance, at smaller sizes: here they are timed alone.
+Bytes and FLOPs are the contract's own count; rates are those that the device reached just before. The
+part `conformance` judges what the half-ops compute, at smaller sizes; here they are only timed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.acceptance.goals import GOAL_PERCENT
+from harness.acceptance.part import Check, Part, Request, Result, Unavailable
 from harness.acceptance.parts.training import LEARNING_RATE, batches, gpt2_124m, settings_of, small
-from harness.acceptance.piece import Asked, Part, Piece, Result, Unavailable
 from harness.bench.device_clock import DeviceClock
 from harness.bench.report import duration, figure
 from harness.bench.roofline import score
@@ -20,28 +20,28 @@ from harness.machine.device_peaks import DevicePeaks, best_of, device_peaks
 from harness.plugins.loading import all_ops, load
 from harness.training.trainer import Trainer
 
-CLOCKED = Path(__file__).parents[1] / "clocked.py"
+CALL_TIMES = Path(__file__).parents[1] / "call_times.py"
 SHAPES = (("bf16", 4), ("bf16", 32), ("tf32", 4))
 
 
-def lanes(asked: Asked) -> list[str]:
+def workers(request: Request) -> list[str]:
     found = []
-    for name, backend in asked.backends.items():
+    for name, backend in request.backends.items():
         shapes = [(p, B) for p, B in SHAPES if p in backend["precisions"]]
         found += (
             [f"{name} {shapes[0][0]} tiny"]
-            if asked.rehearsal
+            if request.rehearsal
             else [f"{name} {p} B={B}" for p, B in shapes]
         )
     return found
 
 
-def pieces(asked: Asked, lane: str, found: Mapping[str, Result]) -> Iterator[Piece]:
-    name, precision, batch = lane.split()
-    B = 0 if asked.rehearsal else int(batch.removeprefix("B="))
-    model = small(asked) if asked.rehearsal else gpt2_124m(B)
+def checks(request: Request, worker: str, found: Mapping[str, Result]) -> Iterator[Check]:
+    name, precision, batch = worker.split()
+    B = 0 if request.rehearsal else int(batch.removeprefix("B="))
+    model = small(request) if request.rehearsal else gpt2_124m(B)
     overrides = (*model, f"backend={name}", f"precision={precision}", "capture=off")
-    yield "rates", partial(rates, name, precision, tuple(asked.backends))
+    yield "rates", partial(rates, name, precision, tuple(request.backends))
     yield "a step", partial(timed_step, overrides, found)
 
 
@@ -57,7 +57,7 @@ def rates(name: str, precision: str, beside: Sequence[str] = ()) -> Result:
 
 
 def peaks_in(found: Mapping[str, Result]) -> DevicePeaks:
-    """The rates that this lane measured."""
+    """The rates that this worker measured."""
     kept = found.get("rates", {}).get("peaks")
     if kept is None:
         raise Unavailable("there are no rates to hold it against")
@@ -67,21 +67,21 @@ def peaks_in(found: Mapping[str, Result]) -> DevicePeaks:
 def timed_step(overrides: tuple[str, ...], found: Mapping[str, Result]) -> Result:
     """Every different call of a step: seconds, and what the contract says it moves and computes."""
     peaks = peaks_in(found)
-    settings = settings_of([*overrides, f"wrappers=[{CLOCKED}]"])
+    settings = settings_of([*overrides, f"wrappers=[{CALL_TIMES}]"])
     trainer = Trainer(settings, all_ops())
-    home, clocked = trainer.plan.home, trainer.plan.wrappers[-1]
+    home, call_times = trainer.plan.home, trainer.plan.wrappers[-1]
     if DeviceClock.of(home, lambda: None) is None:
         raise Unavailable("the backend has no clock of its device")
     x_BT, y_BT = batches(settings, 1)[0]
     trainer.step(x_BT, y_BT, LEARNING_RATE)
-    clocked.clock_of = partial(DeviceClock, home)
-    # Its result is not read: it is none.
+    call_times.clock_of = partial(DeviceClock, home)
+    # Its result is wrong after so many calls, and not read.
     trainer.begin(x_BT, y_BT, LEARNING_RATE)
     trainer.parameters.device.synchronize()
-    clocked.clock_of = None
+    call_times.clock_of = None
     works = works_of(trainer)
     calls: list[dict[str, Any]] = []
-    for hook, times in clocked.found.items():
+    for hook, times in call_times.found.items():
         for number, seconds in times.items():
             if number >= len(works.get(hook, ())):
                 continue  # a call that no plan lists: a refresh before the first step
@@ -106,28 +106,28 @@ def timed_step(overrides: tuple[str, ...], found: Mapping[str, Result]) -> Resul
 
 
 def below_goal(call: Mapping[str, Any], goal: float) -> bool:
-    """Whether a call that memory bounds, and no cache serves, misses the goal."""
+    """Whether a call misses the goal: one that is bound by memory, and too large for the cache."""
     from_memory = call["bound"] == "memory" and not call["in_cache"]
     return bool(from_memory and call["copy_percent"] < goal)
 
 
-def goal_of(lane: str) -> float:
-    return GOAL_PERCENT.get(lane.split()[0], max(GOAL_PERCENT.values()))
+def goal_of(worker: str) -> float:
+    return GOAL_PERCENT.get(worker.split()[0], max(GOAL_PERCENT.values()))
 
 
-def lines(lanes: Mapping[str, Mapping[str, Result]]) -> list[str]:
+def lines(found: Mapping[str, Mapping[str, Result]]) -> list[str]:
     text: list[str] = []
-    for lane, results in lanes.items():
+    for worker, results in found.items():
         calls = results.get("a step", {}).get("calls")
         if calls is None:
-            text += [f"* {lane}: {r['reason']}" for r in results.values() if r.get("reason")]
+            text += [f"* {worker}: {r['reason']}" for r in results.values() if r.get("reason")]
             continue
-        text += ["", f"**{lane}** against {DevicePeaks(**results['rates']['peaks'])}", ""]
+        text += ["", f"**{worker}** against {DevicePeaks(**results['rates']['peaks'])}", ""]
         text += ["| half-op | time | % copy | % matmul | % roofline | bound | |"]
         text += ["|---|---:|---:|---:|---:|---|---|"]
         for call in calls:
             bound = call["bound"] + (", in cache" if call["in_cache"] else "")
-            mark = f"below {goal_of(lane):g} %" if below_goal(call, goal_of(lane)) else ""
+            mark = f"below {goal_of(worker):g} %" if below_goal(call, goal_of(worker)) else ""
             cells = [
                 f"{call['hook']} ({call['call']})",
                 duration(call["seconds"]),
@@ -139,4 +139,4 @@ def lines(lanes: Mapping[str, Mapping[str, Result]]) -> list[str]:
     return text
 
 
-PART = Part("ops", "How near is each half-op to the device's limit?", 0.10, lanes, pieces, lines)
+PART = Part("ops", "How near is each half-op to the device's limit?", 0.10, workers, checks, lines)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.acceptance.piece import Asked
+from harness.acceptance.part import Request
 from harness.config import command_line
 from harness.config.config import model_of, trainer_settings
 from harness.machine.nvidia_driver import computed_on_cpu
@@ -36,10 +36,10 @@ MIXES = {"fast_mix": ("cupy", "numba_cuda")}
 """conf/ops -> the backends that it is made of."""
 
 
-def chosen(asked: Asked) -> dict[str, tuple[str, ...]]:
-    """What can train here -> the backends that it takes: each alone, then mixes of them."""
-    alone = {name: (name,) for name in asked.backends}
-    return alone | {mix: of for mix, of in MIXES.items() if set(of) <= set(asked.backends)}
+def chosen(request: Request) -> dict[str, tuple[str, ...]]:
+    """Name -> the backends that train under it: each alone, then mixes of them."""
+    alone = {name: (name,) for name in request.backends}
+    return alone | {mix: of for mix, of in MIXES.items() if set(of) <= set(request.backends)}
 
 
 def choice(name: str) -> str:
@@ -47,15 +47,15 @@ def choice(name: str) -> str:
     return f"ops={name}" if name in MIXES else f"backend={name}"
 
 
-def precisions_of(asked: Asked, name: str) -> list[str]:
-    """Those that every backend of it has."""
-    first, *others = (asked.backends[one]["precisions"] for one in chosen(asked)[name])
+def precisions_of(request: Request, name: str) -> list[str]:
+    """The precisions that every backend of it has."""
+    first, *others = (request.backends[one]["precisions"] for one in chosen(request)[name])
     return [p for p in first if all(p in other for other in others)]
 
 
-def small(asked: Asked) -> tuple[str, ...]:
-    """A model that float64 formulas take through ten steps in seconds; in a rehearsal a tinier one."""
-    return TINY if asked.rehearsal else SMALL
+def small(request: Request) -> tuple[str, ...]:
+    """A model for which ten steps in float64 take seconds; in a rehearsal an even smaller one."""
+    return TINY if request.rehearsal else SMALL
 
 
 def gpt2_124m(batch_size: int, sequence_length: int = 1024) -> tuple[str, ...]:
@@ -110,7 +110,7 @@ def train(overrides: Sequence[str], steps: int = STEPS) -> Trained:
     last = time.perf_counter()
     for begun, (x_BT, y_BT) in enumerate(batches(settings, steps), 1):
         trainer.begin(x_BT, y_BT, LEARNING_RATE)
-        # As a run does: the next step is asked for before the loss of this one is waited for.
+        # As a run does: the next step begins before this one's loss is read.
         while len(losses) < begun - (trainer.results_late if begun < steps else 0):
             losses.append(float(trainer.result().loss))
             last, before_s = time.perf_counter(), last
@@ -135,7 +135,7 @@ def _taken(before: int | None, after: Sequence[int | None]) -> int | None:
 
 
 def _grown(after: Sequence[int | None]) -> int | None:
-    """What was taken after the first steps, which make everything, a graph too: nothing should be."""
+    """The memory taken after the first steps, which allocate everything, a graph too: none is right."""
     known = [free for free in after if free is not None]
     return known[0] - min(known) if known else None
 
@@ -143,7 +143,7 @@ def _grown(after: Sequence[int | None]) -> int | None:
 def _free_bytes(backend: Backend) -> int | None:
     """What is free of a backend's device, opened; None where it does not say.
 
-    On the CPU it would be the whole machine's memory, which others take and give.
+    On the CPU that would be the whole machine's memory, which other programs change.
     """
     if backend.device == "host" or "free_bytes" not in backend or computed_on_cpu():
         return None
@@ -152,6 +152,6 @@ def _free_bytes(backend: Backend) -> int | None:
 
 
 def relative_difference(losses: Sequence[float], reference: Sequence[float]) -> float:
-    """The largest relative difference of two curves; not a number where one of them is none."""
+    """The largest relative difference of two curves; NaN where one of them has a NaN."""
     one, other = np.array(losses), np.array(reference)
     return float(np.max(np.abs(one - other) / np.abs(other)))

@@ -1,15 +1,16 @@
-"""One contestant alone on the machine: built, warmed, timed and ended, before the next one is built.
+"""Contestants one at a time: each is built, warmed up, timed and ended before the next one is built.
 
-For a device whose memory does not hold all of them at once. The order is then A B C, and A once more at
-the end shows what the device itself did meanwhile.
+This is for a device whose memory does not hold all of them at once. The order is A B C, and A once more
+at the end shows whether the device itself changed.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.bench.contest.contest import COMPARED_LOSSES, Contest
+from harness.bench.contest.contest import Contest
 from harness.bench.contest.contestant import Child
 from harness.bench.contest.entrants import why_no_torch
+from harness.bench.contest.work import COMPARED_LOSSES
 from harness.bench.timing import Timing
 from harness.bench.waterfall import Waterfall, waterfall_of
 from harness.machine.device_peaks import AnyPeaks
@@ -19,12 +20,12 @@ from harness.machine.device_peaks import AnyPeaks
 class Alone:
     """What one contestant showed.
 
-    absent: why it could not take part; then nothing else is said. timing: of its steps after the warm
-    ones. The rest is as of a Contestant.
+    unavailable: why it could not take part; nothing else is then said. timing: of its steps after the
+    warm ones. The rest is as of a Contestant.
     """
 
     name: str
-    absent: str = ""
+    unavailable: str = ""
     what: str = ""
     first_step_s: float = 0.0
     timing: Timing | None = None
@@ -34,14 +35,14 @@ class Alone:
 
 
 def take_turn(contest: Contest, name: str, warmups: int, steps: int) -> Alone:
-    """Build one, let it take its steps, and end it: of a contest whose field says `alone`.
+    """Build one contestant, let it take its steps, and end it. The contest's entrants must be `alone`.
 
     Raises what building or training raises.
     """
-    assert contest.field.alone, "the others are there"
-    reason = contest.absent.get(name, "")
-    if name in contest.field.peers:
-        reason = reason or why_no_torch(contest.settings)
+    assert contest.entrants.alone, "the others are there"
+    reason = contest.unavailable.get(name, "")
+    if name in contest.entrants.peers:
+        reason = reason or why_no_torch(contest.work.settings)
     if reason:
         return Alone(name, reason)
     one = contest.contestant(name)

@@ -1,15 +1,16 @@
 """Time whole training steps, ours beside PyTorch's and llm.c's, in turns: `harness bench train`.
 
-Everyone starts from the same weights and sees the same batches. The first ten losses are compared
-before a time is believed. Then, step by step with every half-op timed: where our time goes, what each
-half-op could give back, and what the harness itself costs. docs/bench-train.md says how to read it.
+Everyone starts from the same weights and sees the same batches. No time counts unless the first ten
+losses agree. Then our step is timed half-op by half-op: where its time goes, what each half-op could
+save, and what the harness itself costs. docs/bench-train.md says how to read it.
 
     entrants.py        who is to train, and whether they do the same work
-    contest.py         them built, and their turns
-    contestant.py      one of them, as the contest sees it: a process that waits until it is told
+    work.py            what everyone does: the same model, batches, learning rate, threads
+    contest.py         the contestants, and their turns
+    contestant.py      one of them: a process that trains when it is told to
     worker.py          that process; ours.py and peers/ are what it trains
     waterfall.py       a step of ours, half-op by half-op
-    report.py          what it all showed
+    report.py          the results, as text and JSON
 """
 
 import sys
@@ -47,23 +48,23 @@ def run_bench_train(
     peaks: AnyPeaks | None = None,
     show: Callable[[str], None] = print,
 ) -> int:
-    """Time training steps, print what they are made of, and give the exit code.
+    """Time training steps, print where their time goes, and return the exit code.
 
     overrides: as of `python -m harness.train`. backends: each is one of us; without any, the
-    configuration's own. variants: further ones, by more overrides: "ops.gelu=./mine.py". threads: of
-    everyone. peers: names of entrants.PEERS. peer_python: that has PyTorch. llmc: a built `train_gpt2`.
-    keep_going: who cannot train is listed as not run. report: REPORT.json and REPORT.md are written.
+    configuration's own. variants: more of us, each with more overrides: "ops.gelu=./mine.py". threads:
+    for everyone. peers: names of entrants.PEERS. peer_python: a Python that has PyTorch. llmc: a built
+    `train_gpt2`. keep_going: list who cannot train as not run. report: write REPORT.json and REPORT.md.
     Exit code 6 where the losses disagree.
     """
     if turns < 1:
         raise ConfigError(f"--turns {turns} must be at least 1", slug="value-too-small")
     for name in peers:
         peer_and_threads(name)
-    field = Entrants(
+    entrants = Entrants(
         entries(overrides, backends, variants), peers, llmc, peer_python, threads, keep_going
     )
-    contest = Contest(field)
-    with threadpoolctl.threadpool_limits(contest.threads):
+    contest = Contest(entrants)
+    with threadpoolctl.threadpool_limits(contest.work.threads):
         peaks = peaks or _peaks_for(contest)
     with contest:
         show(heading_of(contest))
@@ -80,10 +81,10 @@ def run_bench_train(
 
 
 def _peaks_for(contest: Contest) -> AnyPeaks:
-    """What the first of ours is held against: its device's rates where it has one, or this machine's."""
-    if not contest.on_device:
+    """The peaks to compare the first of ours with: those of its device, or of this machine."""
+    if not contest.work.on_device:
         return measured_peaks()
-    settings = contest.settings
+    settings = contest.work.settings
     dispatch = Dispatch(all_ops(), settings.ops, settings.options)
     home = dispatch.choose(settings.optimizer.op).backend
     return device_peaks(home, settings.precision.policy) or measured_peaks()

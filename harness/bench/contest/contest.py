@@ -1,7 +1,7 @@
-"""Who trains in `harness bench train`, on what, and in which turns.
+"""The contestants of `harness bench train`, and their turns.
 
-Every contestant is a process of its own. All are built, one after the other; then they take turns,
-A B C A B C: while one computes, the others wait for a line, or are stopped.
+Every contestant is a process of its own. All are built, one after the other. Then they take turns, A B C
+A B C: while one computes, the others wait for a line, or are stopped.
 """
 
 import os
@@ -13,40 +13,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from harness import ROOT
 from harness.bench.contest.contestant import Child, Contestant
-from harness.bench.contest.entrants import (
-    PEERS,
-    Entrants,
-    check_same_work,
-    device_of,
-    peer_and_threads,
-    why_no_torch,
-)
+from harness.bench.contest.entrants import PEERS, Entrants, peer_and_threads, why_no_torch
 from harness.bench.contest.peers import llmc, llmc_cuda
+from harness.bench.contest.work import COMPARED_LOSSES, LLMC, Work
 from harness.bench.timing import Timing
 from harness.bench.waterfall import Waterfall, waterfall_of
-from harness.config import command_line
-from harness.config.config import model_of, trainer_settings
 from harness.contract import core_ops
-from harness.data import Dataset, Sequences
 from harness.errors import ConfigError, HarnessError
-from harness.interchange.initial_model import InitialModel
 from harness.interchange.llmc.header import HEADER_BYTES
 from harness.interchange.llmc.layout import Run as Layout
-from harness.interchange.llmc.model import write_llmc_model
+from harness.machine.child import environment_with_harness
 from harness.machine.device_peaks import AnyPeaks
 from harness.machine.processor import load_average, this_machine
 from harness.machine.reexec import CORETYPE
-from harness.machine.threads import threads_for
 from harness.models.gpt2 import build
 from harness.models.kinds import tensor_shapes
-from harness.run.data import load_data
 
-COMPARED_LOSSES = 10
 TURN_S = 0.25
 """A turn is as many steps as fit; one step alone would be timed with the neighbour's cache."""
 
@@ -55,83 +38,24 @@ PAUSE_S = 0.05
 
 OURS = "harness.bench.contest.ours"
 TORCH_PEER = Path(__file__).parent / "peers" / "torch_peer.py"
-LLMC = "llm.c"
 
 
 class Contest:
-    """The contestants of a field, built when it is entered as a context, and ended with it."""
+    """The contestants. Entering the contest as a context builds them, and leaving it ends them."""
 
-    def __init__(self, field: Entrants) -> None:
-        self.field = field
+    def __init__(self, entrants: Entrants) -> None:
+        self.entrants = entrants
         self.machine, self.load = this_machine(), load_average()
-        said = [] if field.threads is None else [f"threads={field.threads}"]
-        self.overrides = {name: [*said, *texts] for name, texts in field.ours.items()}
-        self.configs = {n: command_line.compose(o) for n, o in self.overrides.items()}
-        first = next(iter(self.configs.values()))
-        self.threads = threads_for(field.threads or first.threads).count
-        data = load_data(first)
-        self.model = model_of(first, data.vocab_size)
-        every = {n: trainer_settings(config, self.model) for n, config in self.configs.items()}
-        check_same_work(every, self.configs)
-        self.settings = next(iter(every.values()))
-        self.learning_rate = first.optimizer.lr
-        self.device = device_of(self.settings)
-        self.absent: dict[str, str] = {}
-        self.names = [*self.overrides, *field.peers]
-        if field.llmc is not None:
-            self._ask_llmc(field.llmc, data)
-        self.tokens = data.train[: self._tokens_of_llmc()]
-        self.batches = self._first_batches(data)
+        self.work = Work(entrants)
+        self.unavailable = dict(self.work.unavailable)
         self.contestants: dict[str, Contestant] = {}
         self.peaks_bytes: dict[str, int | None] = {}
-
-    def _ask_llmc(self, program: Path, data: Dataset) -> None:
-        if not (program.is_file() and os.access(program, os.X_OK)):
-            raise ConfigError(
-                f"--llmc {program} is not a program",
-                slug="bench-no-llmc",
-                expected="a trainer of llm.c, built: train_gpt2, or for a GPU train_gpt2cu",
-            )
-        if self.on_device:
-            reason = llmc_cuda.why_not_llmc_cuda(self.settings, len(data.train))
-        else:
-            reason = llmc.why_not_llmc(self.settings, self.learning_rate, len(data.train))
-        if reason:
-            self.absent[LLMC] = reason
-        else:
-            self.names.append(LLMC)
-
-    @property
-    def on_device(self) -> bool:
-        """Whether the first of ours trains on a device that is not the host; peers then do so too."""
-        return self.device != "host"
-
-    def _tokens_of_llmc(self) -> int:
-        if not self.on_device:
-            return llmc.TOKENS
-        return llmc_cuda.tokens_read(self.settings.batch_size, self.settings.sequence_length)
-
-    def _first_batches(self, data: Dataset) -> npt.NDArray[np.int32]:
-        """(ten, 2, sequences, tokens): x and y of the steps whose losses are compared."""
-        settings = self.settings
-        if LLMC in self.names:
-            B, T = settings.batch_size, settings.sequence_length
-            return llmc.batches(data.train, COMPARED_LOSSES, B, T)
-        count = settings.batch_size * settings.gradient_accumulation
-        sequences = Sequences(data.train, settings.sequence_length, settings.seed)
-        return np.stack(
-            [np.stack(sequences.take(i * count, count)) for i in range(COMPARED_LOSSES)]
-        )
-
-    @property
-    def tokens_per_step(self) -> int:
-        return int(self.batches[0][0].size)
 
     def __enter__(self) -> "Contest":
         self._folder = tempfile.TemporaryDirectory(prefix="harness-bench-")
         try:
-            self._write_files(Path(self._folder.name))
-            for name in () if self.field.alone else self.names:
+            self.write_files(Path(self._folder.name))
+            for name in () if self.entrants.alone else self.work.names:
                 self._build(name)
         except BaseException:
             self.__exit__()
@@ -143,88 +67,75 @@ class Contest:
             one.end()
         self._folder.cleanup()
 
-    def _write_files(self, folder: Path) -> None:
-        """What the contestants read: the batches, and for peers our initial weights."""
-        self.batches_file, self.weights_file = folder / "batches.bin", folder / "weights.bin"
-        self.batches.tofile(self.batches_file)
-        torch = bool(self.field.peers) and not why_no_torch(self.settings)
-        initial = InitialModel(self.model, self.settings.seed)
-        if torch or (LLMC in self.names and not self.on_device):
-            write_llmc_model(self.weights_file, initial)
-        if LLMC in self.names and self.on_device:
-            write_llmc_model(self._low_weights_file, initial, "bfloat16")
-
-    @property
-    def _low_weights_file(self) -> Path:
-        return self.weights_file.with_name("weights_bf16.bin")
+    def write_files(self, folder: Path) -> None:
+        """Write what the contestants read."""
+        self.files = self.work.write_files(folder)
 
     def _build(self, name: str) -> None:
-        if name in self.field.peers and (reason := why_no_torch(self.settings)):
-            self.absent[name] = reason
+        if name in self.entrants.peers and (reason := why_no_torch(self.work.settings)):
+            self.unavailable[name] = reason
             return
         one = self.contestant(name)
         self.contestants[name] = one
         try:
-            absent = one.build()
+            unavailable = one.build()
         except HarnessError as error:
-            if not self.field.keep_going:
+            if not self.entrants.keep_going:
                 raise
-            absent = str(error.headline)
-        if absent:
-            self._leave_out(name, absent)
+            unavailable = str(error.headline)
+        if unavailable:
+            self._leave_out(name, unavailable)
 
     def _leave_out(self, name: str, reason: str) -> None:
         self.contestants.pop(name).end()
-        self.absent[name] = reason
-        if all(ours in self.absent for ours in self.overrides):
+        self.unavailable[name] = reason
+        if all(ours in self.unavailable for ours in self.work.overrides):
             raise ConfigError(
                 "none of ours can train",
                 slug="bench-nobody-trains",
-                found="\n".join(f"{n}: {why}" for n, why in self.absent.items()),
+                found="\n".join(f"{n}: {why}" for n, why in self.unavailable.items()),
             )
 
     def contestant(self, name: str) -> Contestant:
-        common = {
-            "batches": str(self.batches_file),
-            "shape": self.batches.shape,
-            "learning_rate": self.learning_rate,
-        }
-        if name in self.overrides:
-            own = {"overrides": self.overrides[name], "vocab_size": self.model.vocab_size}
-            return Child(name, sys.executable, OURS, {**common, **own}, self._environment(name))
+        """One of the names, not built yet."""
+        work = self.work
         if name == LLMC:
-            assert self.field.llmc is not None
-            folder = self.weights_file.parent / "llmc"
-            program = self.field.llmc.resolve()
-            if self.on_device:
-                return llmc_cuda.LlmcCuda(
-                    program,
-                    self._low_weights_file,
-                    self.tokens,
-                    folder,
-                    self.settings,
-                    self.learning_rate,
-                )
-            return llmc.Llmc(program, self.weights_file, self.tokens, folder, self.threads)
+            return self._llmc()
+        common = {
+            "batches": str(self.files.batches),
+            "shape": work.batches.shape,
+            "learning_rate": work.learning_rate,
+        }
+        if name in work.overrides:
+            own = {"overrides": work.overrides[name], "vocab_size": work.model.vocab_size}
+            return Child(name, sys.executable, OURS, {**common, **own}, self._environment(name))
         spec = {**common, **peer_spec(self, name)}
-        return Child(name, self.field.python, str(TORCH_PEER), spec, os.environ)
+        return Child(name, self.entrants.python, str(TORCH_PEER), spec, os.environ)
+
+    def _llmc(self) -> Contestant:
+        work, files = self.work, self.files
+        assert self.entrants.llmc is not None
+        program, folder = self.entrants.llmc.resolve(), files.batches.parent / "llmc"
+        if not work.on_device:
+            return llmc.Llmc(program, files.weights, work.tokens, folder, work.threads)
+        return llmc_cuda.LlmcCuda(
+            program, files.bf16_weights, work.tokens, folder, work.settings, work.learning_rate
+        )
 
     def _environment(self, name: str) -> dict[str, str]:
-        """Of a process of ours: the harness can be found in it, as it was found here."""
-        environment = dict(os.environ)
-        places = [str(ROOT), environment.get("PYTHONPATH", "")]
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, places))
-        if self.configs[name].blas_kernel == "library":
+        """The environment of one of ours. With blas_kernel=library, BLAS chooses its own kernels."""
+        environment = environment_with_harness()
+        if self.work.configs[name].blas_kernel == "library":
             environment.pop(CORETYPE, None)
         return environment
 
     def run(self, turns: int) -> dict[str, Timing]:
-        """Ten steps of each, in turns, for the losses; then turns of about TURN_S. Seconds a step."""
+        """Ten steps each for the losses, then turns of about TURN_S. Returns the seconds of a step."""
         fastest: dict[str, float] = {}
         for _ in range(COMPARED_LOSSES):
             for name, found in self._round(dict.fromkeys(self.contestants, 1)).items():
                 fastest[name] = min([*found, fastest.get(name, found[0])])
-        # Long steps need no more rounds than this many turns; short ones are taken by the dozen.
+        # A turn has one long step, or as many short ones as fit.
         steps = {name: max(1, int(TURN_S / s)) for name, s in fastest.items()}
         self._round(steps)
         rounds = [self._round(steps) for _ in range(turns)]
@@ -236,13 +147,13 @@ class Contest:
         }
 
     def _round(self, steps: Mapping[str, int]) -> dict[str, list[float]]:
-        """Each contestant's turn. The seconds of its steps."""
+        """Give each contestant a turn. Returns the seconds of its steps."""
         found = {}
         for name in list(self.contestants):
             try:
                 found[name] = self._turn(self.contestants[name], steps[name])
             except HarnessError as error:
-                if not self.field.keep_going or self.contestants[name].losses:
+                if not self.entrants.keep_going or self.contestants[name].losses:
                     raise
                 self._leave_out(name, str(error.facts.get("found", error.headline)))
         return found
@@ -260,24 +171,26 @@ class Contest:
         return seconds
 
     def waterfalls(self, peaks: AnyPeaks, steps: int = COMPARED_LOSSES) -> list[Waterfall]:
-        """Each of ours again, from the start, with every half-op timed. The plain ones are let go."""
+        """Train ours again from the start, with every half-op timed. The plain trainers are released."""
         return [
             waterfall_of(name, one.waterfall(steps), peaks)
             for name, one in self.contestants.items()
-            if name in self.overrides and isinstance(one, Child)
+            if name in self.work.overrides and isinstance(one, Child)
         ]
 
 
-def peer_spec(contest: "Contest", name: str) -> dict[str, Any]:
+def peer_spec(contest: Contest, name: str) -> dict[str, Any]:
+    """What a PyTorch peer is told beside the batches; torch_peer.py reads it."""
     kind, threads = peer_and_threads(name)
-    settings, layout = contest.settings, Layout(contest.model)
+    work = contest.work
+    settings, layout = work.settings, Layout(work.model)
     rule = settings.optimizer.decay
-    program, _ = build(core_ops(), contest.model, 1, 1)
+    program, _ = build(core_ops(), work.model, 1, 1)
     return {
         **PEERS[kind],
-        "device": "cuda" if contest.on_device else "cpu",
-        "threads": threads or contest.threads,
-        "model": asdict(contest.model),
+        "device": "cuda" if work.on_device else "cpu",
+        "threads": threads or work.threads,
+        "model": asdict(work.model),
         "optimizer": asdict(settings.optimizer),
         "decayed": [
             p.name
@@ -287,26 +200,27 @@ def peer_spec(contest: "Contest", name: str) -> dict[str, Any]:
         "micro_batch": settings.batch_size,
         "clip_norm": settings.clip_norm,
         "loss_gradient": settings.loss_gradient,
-        "weights_file": str(contest.weights_file),
+        "weights_file": str(contest.files.weights),
         "weights": {
             name: (HEADER_BYTES + 4 * layout.offset(name), shape)
-            for name, shape in tensor_shapes(contest.model).items()
+            for name, shape in tensor_shapes(work.model).items()
         },
     }
 
 
-def heading_of(contest: "Contest") -> str:
-    """What is trained, by whom, on what."""
-    settings, model = contest.settings, contest.model
-    batches = "; batches as llm.c takes them" if LLMC in contest.names else ""
+def heading_of(contest: Contest) -> str:
+    """The heading of a report: what is trained, on which machine, and by whom."""
+    work = contest.work
+    settings, model = work.settings, work.model
+    batches = "; batches as llm.c takes them" if LLMC in work.names else ""
     rows = [
         f"{model.parameters:,} parameters: {model.layers} layers, {model.heads}"
         f" heads, {model.channels} channels, vocabulary {model.vocab_size:,};"
         f" {settings.gradient_accumulation} x {settings.batch_size} sequences of"
         f" {settings.sequence_length} tokens, {settings.precision.policy},"
         f" {settings.optimizer.name}, clip_norm {settings.clip_norm}{batches}",
-        f"on {contest.machine}; {contest.threads} threads each; load before {contest.load:.1f}",
+        f"on {contest.machine}; {work.threads} threads each; load before {contest.load:.1f}",
         *(f"{one.name}: {one.what}" for one in contest.contestants.values()),
-        *(f"{name}: not run ({reason})" for name, reason in contest.absent.items()),
+        *(f"{name}: not run ({reason})" for name, reason in contest.unavailable.items()),
     ]
     return "\n".join(rows)

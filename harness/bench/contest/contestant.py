@@ -1,4 +1,4 @@
-"""A contestant of `harness bench train` as the contest sees it: one that trains when it is its turn."""
+"""A contestant of `harness bench train`: it trains when it is its turn, in a process of its own."""
 
 import json
 from abc import ABC, abstractmethod
@@ -19,11 +19,11 @@ LAST_LINES = 8
 class Contestant(ABC):
     """One that trains, in a process of its own.
 
-    name: in the report. what: what it is made of. bf16: it computes with fewer bits, and its losses
-    are compared so. before: the bytes that its process held before the model was built.
-    losses: of all its steps, in order. first_step_s: with whatever is compiled in it.
-    device_bytes: the most that it held of a device's memory, asked with peak(); None where it has none.
-    busy_s, waited_s: the processor time that it took while it was not its turn, and how long that was.
+    name: in the report. what: what it consists of. bf16: it computes with fewer bits, so its losses are
+    compared more loosely. before: the bytes that its process held before the model was built.
+    losses: of all its steps, in order. first_step_s: the first step may compile.
+    device_bytes: the most that it held of a device's memory; known after peak(), None without a device.
+    busy_s, waited_s: the processor time that it took while others had their turn, and how long that was.
     """
 
     def __init__(self, name: str) -> None:
@@ -58,7 +58,7 @@ class Contestant(ABC):
 
     @abstractmethod
     def _last_lines(self) -> list[str]:
-        """The end of what it said on standard error."""
+        """The last lines of its standard error."""
 
     def processor_s(self) -> float:
         """The processor time of the process and its threads until now."""
@@ -81,8 +81,8 @@ class Contestant(ABC):
 class Child(Contestant):
     """A worker.py that trains what a module builds.
 
-    python: that runs it. module: a name, or a file; spec: what its functions take.
-    environment: of the process, all of it.
+    python: runs it. module: a name or a file. spec: what the module's functions take. environment: all
+    of the process's.
     """
 
     def __init__(
@@ -109,8 +109,8 @@ class Child(Contestant):
         except OSError as error:
             self._died("before it began", f"{self.python}: {error}")
         reply = self._ask("while it was built", do="build", module=self.module, spec=self.spec)
-        if "absent" in reply:
-            return str(reply["absent"])
+        if "unavailable" in reply:
+            return str(reply["unavailable"])
         self.what, self.bf16, self.before = reply["what"], reply["bf16"], reply["before"]
         return ""
 

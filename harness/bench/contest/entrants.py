@@ -1,4 +1,4 @@
-"""Who is to train in `harness bench train`, and whether all of them would do the same work."""
+"""Who trains in `harness bench train`, and whether all of them would do the same work."""
 
 import json
 import sys
@@ -54,7 +54,7 @@ def device_of(settings: TrainerSettings) -> str:
 def check_same_work(
     settings: Mapping[str, TrainerSettings], configs: Mapping[str, RunConfig]
 ) -> None:
-    """Variants may choose how a step is computed, and nothing that makes another step of it."""
+    """Raise ConfigError where entrants differ in more than how a step is computed."""
     free = {"ops": {}, "wrappers": (), "transfer": "", "precision": Precision(), "recompute": ""}
     free |= {"options": {}, "capture": ""}
     works = {}
@@ -78,7 +78,7 @@ def check_same_work(
 
 
 def why_no_torch(settings: TrainerSettings) -> str:
-    """Why a peer cannot do the same work, wherever it runs; empty where it can."""
+    """Why PyTorch cannot do the same work; empty where it can."""
     if settings.optimizer.op != "adamw":
         return "the peer has AdamW only"
     if (settings.model.attention, settings.model.activation) != ("attention", "gelu"):
@@ -89,7 +89,7 @@ def why_no_torch(settings: TrainerSettings) -> str:
 
 
 def peer_and_threads(name: str) -> tuple[str, int | None]:
-    """`torch@1`: a name of PEERS, and its own number of threads. Raises ConfigError for another name."""
+    """The peer and its own number of threads: `torch@1`. Raises ConfigError for an unknown peer."""
     kind, at, threads = name.partition("@")
     if kind not in PEERS or (at and not (threads.isdecimal() and int(threads) > 0)):
         raise ConfigError(

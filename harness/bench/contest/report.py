@@ -1,12 +1,13 @@
-"""What a contest showed: times, ratios, memory, whether the losses agree; as text and as JSON."""
+"""The results of a contest, as text and JSON: times, ratios, memory, and whether the losses agree."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from harness.bench.contest.contest import COMPARED_LOSSES, Contest, heading_of
+from harness.bench.contest.contest import Contest, heading_of
 from harness.bench.contest.contestant import Contestant
+from harness.bench.contest.work import COMPARED_LOSSES
 from harness.bench.report import duration, figure, peaks_record
 from harness.bench.timing import Ratio, Timing, ratio
 from harness.bench.waterfall import Waterfall
@@ -22,7 +23,7 @@ BUSY_SHARE = 0.05
 
 @dataclass
 class Result:
-    """What the contest showed, in words and as JSON."""
+    """The results of a contest."""
 
     contest: Contest
     timings: dict[str, Timing]
@@ -35,7 +36,7 @@ class Result:
 
     @property
     def ours(self) -> list[str]:
-        return [name for name in self.contest.overrides if name in self.contest.contestants]
+        return [name for name in self.contest.work.overrides if name in self.contest.contestants]
 
     @property
     def first(self) -> str:
@@ -52,7 +53,7 @@ class Result:
         }
 
     def tolerance(self, name: str) -> float:
-        """Of the losses of one beside the first's."""
+        """How far the losses of one may be from those of the first."""
         bf16 = any(self.contest.contestants[n].bf16 for n in (name, self.first))
         return BF16_TOLERANCE if bf16 else LOSS_TOLERANCE
 
@@ -61,11 +62,11 @@ class Result:
         return all(found <= self.tolerance(name) for name, found in self.differences.items())
 
     def ratio(self, name: str, ours: str) -> Ratio:
-        """How many times as long a step takes as that one of ours."""
+        """How many times as long its step takes as a step of that one of ours."""
         return ratio(self.timings[name], self.timings[ours])
 
     def tokens_per_s(self, name: str) -> float:
-        return self.contest.tokens_per_step / self.timings[name].median_s
+        return self.contest.work.tokens_per_step / self.timings[name].median_s
 
     def lines(self) -> list[str]:
         text = [*self._times(), "", *self._ratios(), "", *self._losses(), *self._busy()]
@@ -75,7 +76,7 @@ class Result:
 
     @property
     def _width(self) -> int:
-        return 2 + max(map(len, [*self.timings, *self.contest.absent, "a step takes"]))
+        return 2 + max(map(len, [*self.timings, *self.contest.unavailable, "a step takes"]))
 
     def _times(self) -> list[str]:
         width = self._width
@@ -88,11 +89,13 @@ class Result:
                 f"{self.tokens_per_s(name):>11,.0f}{duration(one.first_step_s):>12}"
                 f"{_mib(self.contest.peaks_bytes[name]):>11}{_mib(self.increase(name)):>14}"
             )
-        text += [f"{n:<{width}}not run ({reason})" for n, reason in self.contest.absent.items()]
+        text += [
+            f"{n:<{width}}not run ({reason})" for n, reason in self.contest.unavailable.items()
+        ]
         return text
 
     def increase(self, name: str) -> int | None:
-        """The peak beyond what the process held before its model was built."""
+        """The peak of the process's memory, beyond what it held before its model was built."""
         peak, before = self.contest.peaks_bytes[name], self.contest.contestants[name].before
         return None if peak is None or before is None else peak - before
 
@@ -126,7 +129,7 @@ class Result:
         return text
 
     def _busy(self) -> list[str]:
-        """Those that computed while another was timed: such times are not to be trusted."""
+        """Contestants that computed while another was timed. Such times cannot be trusted."""
         shares = {one.name: one.busy_s / one.waited_s for one in self._all if one.waited_s}
         return [
             f"{name} kept {100 * share:.0f}% of a core busy while it was not its turn"
@@ -135,7 +138,7 @@ class Result:
         ]
 
     def _effects(self) -> list[str]:
-        """What a variant's half-ops promise for the step, beside what the step did."""
+        """How much faster a variant's half-ops should make the step, beside what was measured."""
         if len(self.waterfalls) < 2:
             return []
         base = self.waterfalls[0]
@@ -155,11 +158,11 @@ class Result:
             "heading": heading_of(contest),
             "machine": asdict(contest.machine),
             "peaks": peaks_record(self.peaks),
-            "threads": contest.threads,
-            "tokens_per_step": contest.tokens_per_step,
+            "threads": contest.work.threads,
+            "tokens_per_step": contest.work.tokens_per_step,
             "ours": self.ours,
             "contestants": {name: self._one(name) for name in self.timings},
-            "not_run": contest.absent,
+            "not_run": contest.unavailable,
             "loss_differences": self.differences,
             "waterfalls": [
                 {**asdict(w), "outside_share": w.outside_share} for w in self.waterfalls

@@ -3,7 +3,7 @@
     python worker.py        requests on standard input, replies on standard output, one JSON line each
 
     {"do": "build", "module": NAME or FILE, "spec": {...}}   {"what": ..., "bf16": ..., "before": bytes}
-                                                             or {"absent": why it cannot take part}
+                                                             or {"unavailable": why it cannot take part}
     {"do": "run", "steps": 3}                                {"seconds": [...], "losses": [...]}
     {"do": "peak"}                                           {"bytes": the most this process ever held,
                                                               "device_bytes": and of a device's memory}
@@ -61,7 +61,7 @@ def _build(request: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     module, spec = _module(request["module"]), request["spec"]
     reason = module.prepare(spec)
     if reason:
-        return None, {"absent": reason}
+        return None, {"unavailable": reason}
     before = held_bytes()
     contestant = module.build(spec)
     return contestant, {"what": contestant.what, "bf16": contestant.bf16, "before": before}

@@ -1,11 +1,11 @@
-"""A part for the tests, as lane.py loads one: its lanes are those that it is asked for."""
+"""A part for the tests, as worker.py loads one: its workers are those that it is asked for."""
 
 import os
 import signal
 import time
 from pathlib import Path
 
-from harness.acceptance.piece import Part, Unavailable
+from harness.acceptance.part import Part, Unavailable
 
 DOES = {
     "fine": ["right", "right too"],
@@ -17,19 +17,19 @@ DOES = {
 }
 
 
-def lanes(asked):
-    return asked.backends["fake"]["lanes"]
+def workers(request):
+    return request.backends["fake"]["workers"]
 
 
-def pieces(asked, lane, found):
-    if lane == "broken":
+def checks(request, worker, found):
+    if worker == "broken":
         raise RuntimeError("no such library")
-    for name in DOES[lane]:
-        yield name, lambda name=name: run(asked, lane, name)
+    for name in DOES[worker]:
+        yield name, lambda name=name: run(request, worker, name)
 
 
-def run(asked, lane, name):
-    counted = Path(asked.backends["fake"]["folder"]) / f"{lane}-{name}"
+def run(request, worker, name):
+    counted = Path(request.backends["fake"]["folder"]) / f"{worker}-{name}"
     counted.write_text(counted.read_text() + "x" if counted.exists() else "x")
     if name == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
@@ -42,8 +42,8 @@ def run(asked, lane, name):
     return {"ok": True, "process": os.getpid()}
 
 
-def lines(lanes):
-    return [f"* {lane}: {len(pieces)} pieces" for lane, pieces in lanes.items()]
+def lines(workers):
+    return [f"* {worker}: {len(checks)} checks" for worker, checks in workers.items()]
 
 
-PART = Part("fake", "Is it so?", 1.0, lanes, pieces, lines, at_once=2)
+PART = Part("fake", "Is it so?", 1.0, workers, checks, lines, at_once=2)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness import cli
-from harness.acceptance import command
+from harness.acceptance import command, progress
 from harness.acceptance.command import run_gpu_acceptance
 from harness.errors import ConfigError, ResourceError
 from harness.machine import nvidia_driver as driver
@@ -28,9 +28,11 @@ def card(monkeypatch):
 
 @pytest.fixture
 def accept(tmp_path, monkeypatch):
-    def accept(*lanes, **options):
-        said = {"fake": {"lanes": lanes, "folder": str(tmp_path), "describe": "a fake"}}
-        monkeypatch.setattr(command, "_look", lambda backends, rehearse: (said, {"gone": "is not"}))
+    def accept(*workers, **options):
+        said = {"fake": {"workers": workers, "folder": str(tmp_path), "describe": "a fake"}}
+        monkeypatch.setattr(
+            command, "_probe", lambda backends, rehearse: (said, {"gone": "is not"})
+        )
         (tmp_path / "records").mkdir(exist_ok=True)
         shown = []
         code = run_gpu_acceptance(
@@ -93,7 +95,7 @@ def test_a_record_says_what_ran_where(card, accept):
     assert record["absent"] == {"gone": "is not"}
     assert len(record["sources"]) == 16 and "commit" in record
     page = file.with_suffix(".md").read_text()
-    assert "| passed |" in page and "gone: not run (is not)" in page and "* fine: 2 pieces" in page
+    assert "| passed |" in page and "gone: not run (is not)" in page and "* fine: 2 checks" in page
     assert "passed" in shown
 
 
@@ -110,8 +112,8 @@ def test_a_rehearsal_says_so_everywhere_and_passes_nothing(accept):
     assert "rehearsed (CUDA on the CPU)" in page and "rehearsed (CUDA on the CPU)" in shown
 
 
-def test_what_was_not_done_is_gone_on_with_and_what_was_done_is_kept(card, accept, tmp_path):
-    code, (file,), _ = accept("fine", "hanging", budget_s=command.RESERVE_S + 4)
+def test_what_was_not_done_is_continued_and_what_was_done_is_kept(card, accept, tmp_path):
+    code, (file,), _ = accept("fine", "hanging", budget_s=progress.RESERVE_S + 4)
     part = json.loads(file.read_text())["parts"][FAKE]
     assert (code, part["status"]) == (7, "out of time")
     # The next one hangs no longer.
@@ -120,7 +122,7 @@ def test_what_was_not_done_is_gone_on_with_and_what_was_done_is_kept(card, accep
     )
     code, files, shown = accept("fine", "crashing", resume=True)
     part = json.loads(file.read_text())["parts"][FAKE]
-    assert files == [file] and "going on with" in shown
+    assert files == [file] and "continuing" in shown
     assert (code, part["status"]) == (6, "failed")
     assert "SIGSEGV" in part["reason"]
     counted = {f.name: f.read_text() for f in tmp_path.glob("*-*") if f.is_file()}
@@ -129,7 +131,7 @@ def test_what_was_not_done_is_gone_on_with_and_what_was_done_is_kept(card, accep
     assert "nothing is missing" in shown and code == 6
 
 
-def test_a_record_of_another_machine_is_not_gone_on_with(card, accept, monkeypatch):
+def test_a_record_of_another_machine_is_not_continued(card, accept, monkeypatch):
     accept("fine")
     other = Gpu(**{**CARD.record(), "driver": "560.1"})
     monkeypatch.setattr(driver, "gpus", lambda: ([other], ""))
@@ -138,7 +140,7 @@ def test_a_record_of_another_machine_is_not_gone_on_with(card, accept, monkeypat
 
 
 def test_no_backend_is_not_run(card, accept, monkeypatch, tmp_path):
-    monkeypatch.setattr(command, "_look", lambda backends, rehearse: ({}, {"cupy": "no CuPy"}))
+    monkeypatch.setattr(command, "_probe", lambda backends, rehearse: ({}, {"cupy": "no CuPy"}))
     code = run_gpu_acceptance([FAKE], into=tmp_path / "r", show=lambda line: None)
     (file,) = (tmp_path / "r").glob("*.json")
     assert code == 7

@@ -1,4 +1,4 @@
-"""A record says passed only of what ran on a GPU, and is gone on with only where it is of the same."""
+"""A record says passed only of what ran on a GPU, and is continued only for the same machine."""
 
 import json
 
@@ -14,7 +14,7 @@ ABSENT = {"ok": None, "reason": "no such tool"}
 
 
 @pytest.mark.parametrize(
-    ("pieces", "complete", "on_cpu", "status"),
+    ("checks", "complete", "on_cpu", "status"),
     [
         ({"a": RIGHT}, True, False, "passed"),
         ({"a": RIGHT}, True, True, "rehearsed"),
@@ -27,13 +27,13 @@ ABSENT = {"ok": None, "reason": "no such tool"}
         ({"a": RIGHT, "b": WRONG}, False, True, "failed"),
     ],
 )
-def test_a_part_has_the_status_of_its_pieces(pieces, complete, on_cpu, status):
-    found, reason = record.status_of({"lane": pieces}, complete=complete, on_cpu=on_cpu)
+def test_a_part_has_the_status_of_its_checks(checks, complete, on_cpu, status):
+    found, reason = record.status_of({"worker": checks}, complete=complete, on_cpu=on_cpu)
     assert found == status
     assert found in record.STATUSES
-    if WRONG in pieces.values():
-        assert "lane: b: off by 3" in reason
-    if ABSENT in pieces.values():
+    if WRONG in checks.values():
+        assert "worker: b: off by 3" in reason
+    if ABSENT in checks.values():
         assert "no such tool" in reason
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from harness.acceptance import few_cases
+from harness.acceptance.part import Request, Unavailable, attempt
 from harness.acceptance.parts import (
     MODULES,
     capture,
@@ -14,7 +15,6 @@ from harness.acceptance.parts import (
     step,
 )
 from harness.acceptance.parts.training import Trained
-from harness.acceptance.piece import Asked, Unavailable, attempt
 from harness.machine import nvidia_driver as driver
 from harness.plugins.loading import all_ops
 
@@ -33,63 +33,68 @@ BOTH = {"cupy": {**CUPY, "precisions": ["fp32", "tf32", "bf16"]}, "numba_cuda": 
 
 
 @pytest.fixture
-def asked():
-    return Asked({"cupy": CUPY}, rehearsal=True)
+def rehearsal():
+    return Request({"cupy": CUPY}, rehearsal=True)
 
 
-def results_of(part, asked, lane=None, only=None):
-    lane = lane or part.lanes(asked)[0]
+def results_of(part, request, worker=None, only=None):
+    worker = worker or part.workers(request)[0]
     found = {}
-    for name, run in part.pieces(asked, lane, found):
+    for name, run in part.checks(request, worker, found):
         if only is None or name in only:
             found[name] = attempt(run)
     return found
 
 
-def test_conformance_counts_the_cases_of_each_half(asked):
-    found = results_of(conformance, asked, only=["gelu_forward"])
+def test_conformance_counts_the_cases_of_each_half(rehearsal):
+    found = results_of(conformance, rehearsal, only=["gelu_forward"])
     assert found["gelu_forward"]["ok"], found
     assert found["gelu_forward"]["cases"] > 10
     (row,) = [line for line in conformance.lines({"cupy fp32": found}) if "cupy" in line]
     assert row.startswith("| cupy fp32 | 1 | 0 | 0 |")
 
 
-def test_each_library_has_a_lane_of_the_ops_that_it_changes():
-    lanes = conformance.lanes(Asked({"cupy": CUPY}))
-    assert lanes == ["cupy fp32", "cupy bf16", "cupy fp32 matmul=cublas", "cupy bf16 matmul=cublas"]
-    asked = Asked({"cupy": CUPY})
-    hooks = [name for name, _ in conformance.pieces(asked, lanes[2], {})]
+def test_each_library_has_a_worker_of_the_ops_that_it_changes():
+    workers = conformance.workers(Request({"cupy": CUPY}))
+    assert workers == [
+        "cupy fp32",
+        "cupy bf16",
+        "cupy fp32 matmul=cublas",
+        "cupy bf16 matmul=cublas",
+    ]
+    request = Request({"cupy": CUPY})
+    hooks = [name for name, _ in conformance.checks(request, workers[2], {})]
     assert "matmul_forward" in hooks and "matmul_forward at a real shape" in hooks
     assert not any(hook.startswith(("gelu", "layernorm")) for hook in hooks)
 
 
-def test_a_captured_step_is_the_same_step(asked):
-    (result,) = results_of(capture, asked).values()
+def test_a_captured_step_is_the_same_step(rehearsal):
+    (result,) = results_of(capture, rehearsal).values()
     assert result["ok"], result
     assert len(result["losses"]) == 10 and result["faster"] > 0
     assert "equal, bit for bit" in "\n".join(capture.lines({"cupy": {"small": result}}))
 
 
-def test_losses_that_differ_in_one_bit_are_not_equal(asked, monkeypatch):
+def test_losses_that_differ_in_one_bit_are_not_equal(rehearsal, monkeypatch):
     def train(overrides, steps):
         losses = [4.0, 3.0] if "capture=off" in overrides else [4.0, 3.0000000001]
         return Trained(losses, [1.0], None, None, {}, None)
 
     monkeypatch.setattr(capture, "train", train)
-    result = capture.compared(asked, "cupy", (), 2)
+    result = capture.compared(rehearsal, "cupy", (), 2)
     assert (result["ok"], result["reason"]) == (False, "losses differ in steps 2")
 
 
-def test_a_step_that_was_not_captured_does_not_pass_as_one(asked, monkeypatch):
+def test_a_step_that_was_not_captured_does_not_pass_as_one(rehearsal, monkeypatch):
     def train(overrides, steps):
         return Trained([4.0], [1.0], None, None, {}, "it refused")
 
     monkeypatch.setattr(capture, "train", train)
-    assert "not captured: it refused" in capture.compared(asked, "cupy", (), 1)["reason"]
+    assert "not captured: it refused" in capture.compared(rehearsal, "cupy", (), 1)["reason"]
 
 
-def test_losses_follow_the_float64_formulas(asked):
-    found = results_of(losses, asked, only=["float64", "fp32"])
+def test_losses_follow_the_float64_formulas(rehearsal):
+    found = results_of(losses, rehearsal, only=["float64", "fp32"])
     assert found["float64"]["ok"], found
     assert found["fp32"]["ok"], found
     assert 0 < found["fp32"]["apart"] < 1e-4
@@ -110,7 +115,7 @@ def test_losses_without_a_curve_to_hold_them_against_are_not_run():
 def test_a_tool_that_is_not_there_is_not_run(monkeypatch):
     monkeypatch.setattr(memory.shutil, "which", lambda name: None)
     with pytest.raises(Unavailable, match="not on PATH"):
-        memory.sanitized(Asked({"cupy": CUPY}), "cupy", "memcheck")
+        memory.sanitized(Request({"cupy": CUPY}), "cupy", "memcheck")
 
 
 @pytest.mark.parametrize(
@@ -126,7 +131,7 @@ def test_a_sanitizer_passes_by_its_own_summary(monkeypatch, tmp_path, exits, say
     tool.write_text(f"#!/bin/sh\necho case\necho '{says}'\nexit {exits}\n")
     tool.chmod(0o755)
     monkeypatch.setattr(memory.shutil, "which", lambda name: str(tool))
-    result = memory.sanitized(Asked({"cupy": CUPY}), "cupy", "memcheck")
+    result = memory.sanitized(Request({"cupy": CUPY}), "cupy", "memcheck")
     assert (result["ok"], result["cases"]) == (ok, 1)
 
 
@@ -137,8 +142,8 @@ def test_small_cases_are_no_cases_of_ones():
         assert min(size for _, size in case.dims) >= few_cases.MIN_SIZE
 
 
-def test_every_call_of_a_step_is_timed_and_scored(asked):
-    found = results_of(ops, asked)
+def test_every_call_of_a_step_is_timed_and_scored(rehearsal):
+    found = results_of(ops, rehearsal)
     calls = {(call["hook"], call["call"]): call for call in found["a step"]["calls"]}
     assert ("matmul_forward", 0) in calls and ("squared_norm", 0) in calls
     assert all(call["seconds"] > 0 and call["moved_bytes"] > 0 for call in calls.values())
@@ -160,7 +165,7 @@ def test_less_is_asked_of_kernels_in_python():
 
 @pytest.mark.parametrize("name", ["cupy", "numba_cuda"])
 def test_a_launch_is_timed_on_the_host_and_in_a_graph(name):
-    (result,) = results_of(launch, Asked(BOTH, rehearsal=True), name).values()
+    (result,) = results_of(launch, Request(BOTH, rehearsal=True), name).values()
     assert result["ok"] and result["host_s"] > 0 and result["graph_s"] > 0
     assert f"| {name} gelu_forward | 5 |" in "\n".join(
         launch.lines({name: {"gelu_forward": result}})
@@ -174,14 +179,14 @@ def test_a_backend_that_records_nothing_has_no_graph_s_time():
 
 
 def test_a_mix_of_backends_trains_where_there_are_all_of_them():
-    asked = Asked(BOTH)
-    assert losses.lanes(asked)[-3:] == ["cupy 124M", "numba_cuda 124M", "fast_mix 124M"]
-    assert capture.lanes(asked) == ["cupy", "numba_cuda", "fast_mix"]
-    assert not any("fast_mix" in lane for lane in losses.lanes(Asked({"cupy": CUPY})))
+    request = Request(BOTH)
+    assert losses.workers(request)[-3:] == ["cupy 124M", "numba_cuda 124M", "fast_mix 124M"]
+    assert capture.workers(request) == ["cupy", "numba_cuda", "fast_mix"]
+    assert not any("fast_mix" in worker for worker in losses.workers(Request({"cupy": CUPY})))
 
 
 def test_a_mix_is_held_against_the_first_of_its_backends(monkeypatch):
-    asked = Asked(BOTH)
+    request = Request(BOTH)
     ran = []
 
     def train(overrides):
@@ -189,7 +194,7 @@ def test_a_mix_is_held_against_the_first_of_its_backends(monkeypatch):
         return Trained([4.0, 3.0], [1.0], None, None, {}, None)
 
     monkeypatch.setattr(losses, "train", train)
-    found = results_of(losses, asked, "fast_mix 124M")
+    found = results_of(losses, request, "fast_mix 124M")
     assert list(found) == ["cupy fp32", "fp32", "bf16"]  # numba_cuda has no tf32
     assert [result["ok"] for result in found.values()] == [True] * 3
     assert found["bf16"]["base"] == "cupy fp32"
@@ -225,8 +230,8 @@ def test_rates_are_the_best_of_the_backends_on_the_device():
         ops.rates("numpy", "fp32", ("cupy",))
 
 
-def test_a_whole_step_is_timed_alone_and_its_losses_are_held_against_ours(asked):
-    found = results_of(step, asked)
+def test_a_whole_step_is_timed_alone_and_its_losses_are_held_against_ours(rehearsal):
+    found = results_of(step, rehearsal)
     assert found["cupy"]["ok"] and found["cupy again"]["ok"], found
     assert found["cupy again"]["losses_apart"] == 0
     assert found["cupy"]["mfu"]["llm.c"] > 0

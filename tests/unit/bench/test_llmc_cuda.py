@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.bench.contest.contest import LLMC, Contest
+from harness.bench.contest.contest import Contest
 from harness.bench.contest.entrants import Entrants
 from harness.bench.contest.peers import llmc, llmc_cuda
+from harness.bench.contest.work import LLMC
 from harness.config.command_line import compose
 from harness.config.config import model_of, trainer_settings
 from harness.contract.precision import Precision
@@ -124,13 +125,13 @@ def test_on_a_device_the_contest_takes_its_cuda_trainer_and_tells_the_peers(prog
         "backend=cupy", "precision=bf16", "model=micro", "data=tokens", f"data.path={file}",
         "batch_size=2", "sequence_length=8",
     ]  # fmt: skip
-    field = Entrants({"cupy": overrides}, ("torch-bf16",), llmc=program, alone=True)
-    with Contest(field) as contest:
-        assert contest.on_device
+    entrants = Entrants({"cupy": overrides}, ("torch-bf16",), llmc=program, alone=True)
+    with Contest(entrants) as contest:
+        assert contest.work.on_device
         one = contest.contestant(LLMC)
         assert isinstance(one, llmc_cuda.LlmcCuda)
         one.end()
         torch = contest.contestant("torch-bf16")
         assert torch.spec["device"] == "cuda"
         torch.end()
-        assert contest._low_weights_file.is_file()
+        assert contest.files.bf16_weights.is_file()

@@ -8,10 +8,11 @@ import pytest
 
 from harness.bench.contest import ours
 from harness.bench.contest.command import entries
-from harness.bench.contest.contest import COMPARED_LOSSES, Contest
+from harness.bench.contest.contest import Contest
 from harness.bench.contest.entrants import Entrants
 from harness.bench.contest.peers import torch_peer
 from harness.bench.contest.report import Result
+from harness.bench.contest.work import COMPARED_LOSSES
 from harness.config.command_line import compose
 from harness.config.config import model_of, trainer_settings
 from harness.plugins.loading import all_ops
@@ -51,7 +52,7 @@ def test_without_torch_or_a_compiler_there_is_no_peer(monkeypatch):
 )
 def test_pytorch_trains_to_the_same_losses(micro, tmp_path, more):
     contest = Contest(Entrants(entries([*micro, *more], [], []), ["torch"]))
-    contest._write_files(tmp_path)
+    contest.write_files(tmp_path)
     losses = {}
     for name, module in {"numpy": ours, "torch": torch_peer}.items():
         child = contest.contestant(name)

@@ -10,9 +10,10 @@ import pytest
 
 from harness.bench import commands
 from harness.bench.contest.command import entries, run_bench_train
-from harness.bench.contest.contest import COMPARED_LOSSES, Contest, heading_of
+from harness.bench.contest.contest import Contest, heading_of
 from harness.bench.contest.entrants import Entrants, check_same_work, peer_and_threads, why_no_torch
 from harness.bench.contest.report import BF16_TOLERANCE, Result
+from harness.bench.contest.work import COMPARED_LOSSES
 from harness.bench.waterfall import waterfall_of, works_of
 from harness.config.command_line import compose
 from harness.config.config import model_of, trainer_settings
@@ -58,8 +59,8 @@ def trainer_of(micro, *more):
 
 def test_contestants_train_in_turns_to_the_same_losses(micro, peaks, short_turns):
     bf16 = "precision=bf16 threads=1"
-    field = Entrants(entries(micro, ["numpy", "reference"], [bf16]))
-    with Contest(field) as contest:
+    entrants = Entrants(entries(micro, ["numpy", "reference"], [bf16]))
+    with Contest(entrants) as contest:
         assert len({one.pid for one in contest.contestants.values()}) == 3
         timings = contest.run(turns=3)
         result = Result(contest, timings, contest.waterfalls(peaks, steps=3), peaks)
@@ -146,14 +147,14 @@ def test_who_is_missing_is_listed_when_the_others_keep_going(micro, short_turns,
         assert list(contest.contestants) == ["numpy", "torch"]
         timings = contest.run(turns=1)
     assert list(timings) == ["numpy"]
-    assert contest.absent["torch"] == "RuntimeError: no kernel for that"
+    assert contest.unavailable["torch"] == "RuntimeError: no kernel for that"
     assert "numpi: not run (no backend is called 'numpi'" in heading_of(contest)
 
 
 def test_a_contest_without_any_of_ours_is_refused(micro, fake_torch):
     fake_torch(torch="")
-    field = Entrants({"numpi": [*micro, "backend=numpi"]}, ["torch"], keep_going=True)
-    with pytest.raises(ConfigError, match="none of ours can train"), Contest(field):
+    entrants = Entrants({"numpi": [*micro, "backend=numpi"]}, ["torch"], keep_going=True)
+    with pytest.raises(ConfigError, match="none of ours can train"), Contest(entrants):
         pass
 
 
@@ -176,7 +177,7 @@ def test_llmc_takes_its_turns_on_its_own_batches(micro, peaks, short_turns, tmp_
     data = [text for text in micro if text.startswith("data")]
     ours = entries([*data, "experiment=llmc_cpu", "model=tiny", "model.layers=1"], [], [])
     with Contest(Entrants(ours, llmc=program)) as contest:
-        assert contest.batches.shape == (10, 2, 4, 64)
+        assert contest.work.batches.shape == (10, 2, 4, 64)
         assert "batches as llm.c takes them" in heading_of(contest)
         result = Result(contest, contest.run(turns=1), [], peaks)
     assert list(result.timings) == ["numpy", "llm.c"]
@@ -189,7 +190,7 @@ def test_llmc_is_listed_as_not_run_where_the_work_is_not_its_own(micro, tmp_path
     program.write_text("")
     program.chmod(0o755)
     contest = Contest(Entrants(entries(micro, [], []), llmc=program))
-    assert "batch_size=4, sequence_length=64, clip_norm=null" in contest.absent["llm.c"]
+    assert "batch_size=4, sequence_length=64, clip_norm=null" in contest.unavailable["llm.c"]
 
 
 def test_an_unknown_peer_is_refused(micro):

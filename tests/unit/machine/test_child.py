@@ -8,7 +8,8 @@ import time
 import psutil
 import pytest
 
-from harness.machine.child import Child
+import harness
+from harness.machine.child import Child, environment_with_harness
 
 ECHO = "import sys\nfor line in sys.stdin: print(line.strip() * 2, flush=True)"
 
@@ -17,8 +18,8 @@ ECHO = "import sys\nfor line in sys.stdin: print(line.strip() * 2, flush=True)"
 def child():
     made = []
 
-    def make(code, asks=True):
-        made.append(Child([sys.executable, "-c", code], asks=asks))
+    def make(code, environment=None, *, asks=True):
+        made.append(Child([sys.executable, "-c", code], environment, asks=asks))
         return made[-1]
 
     yield make
@@ -35,7 +36,7 @@ def test_it_answers_and_is_gone_when_it_is_ended(child):
 
 
 def test_one_that_hangs_is_noticed_after_its_time_and_killed(child):
-    one = child("import time; time.sleep(60)")
+    one = child("import time; time.sleep(15)")
     with pytest.raises(TimeoutError, match=r"within 0\.2 s"):
         one.ask("a", limit_s=0.2)
     begun = time.monotonic()
@@ -67,7 +68,7 @@ def test_one_that_is_killed_is_told_by_its_signal(child):
 def test_what_it_has_started_ends_with_it(child):
     one = child(
         "import subprocess, sys, time\n"
-        "print(subprocess.Popen(['sleep', '60']).pid, flush=True); time.sleep(60)"
+        "print(subprocess.Popen(['sleep', '15']).pid, flush=True); time.sleep(15)"
     )
     grandchild = int(one.receive(30))
     one.end(0.1)
@@ -78,3 +79,67 @@ def test_what_it_has_started_ends_with_it(child):
         time.sleep(0.05)
     else:
         assert not psutil.pid_exists(grandchild)
+
+
+def test_an_answer_that_came_with_another_is_not_lost(child):
+    one = child("print('first\\nsecond\\nthi', end='', flush=True); input(); print('rd')")
+    assert [one.receive(30), one.receive(30)] == ["first", "second"]
+    with pytest.raises(TimeoutError):
+        one.receive(0.0)
+    assert one.ask("") == "third"
+
+
+def test_what_is_sent_to_one_that_is_gone_has_no_answer(child):
+    one = child("print('last words', flush=True)")
+    one.process.wait()
+    assert not one.send("a" * (1 << 17))
+    assert one.ask("a") == ""
+    assert one.receive(30) == "last words"
+
+
+@pytest.fixture
+def our_input():
+    """Something to be read on our own standard input."""
+    ours, (reads, writes) = os.dup(0), os.pipe()
+    os.write(writes, b"ours")
+    os.dup2(reads, 0)
+    for one in (reads, writes):
+        os.close(one)
+    yield
+    os.dup2(ours, 0)
+    os.close(ours)
+
+
+def test_one_that_is_not_asked_reads_nothing_and_all_its_output_is_captured(child, our_input):
+    one = child("import sys; print(repr(sys.stdin.read())); sys.exit('the end')", asks=False)
+    assert one.wait() == "exit code 1"
+    assert sorted(one.last_lines(2)) == ["''", "the end"]
+
+
+def test_one_that_is_terminated_may_clean_up(child):
+    one = child(
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7)); print('ready', flush=True)\n"
+        "time.sleep(15)"
+    )
+    assert one.receive(30) == "ready"
+    one.end(10.0, terminate=True)
+    assert one.process.returncode == 7
+
+
+def test_it_has_the_environment_that_it_is_given_and_no_other(child, monkeypatch):
+    monkeypatch.setenv("OURS", "1")
+    code = "import os; print(os.environ.get('OURS'), os.environ.get('ITS'))"
+    assert child(code, {"ITS": "2"}).receive(30) == "None 2"
+    assert child(code).receive(30) == "1 None"
+
+
+def test_the_harness_and_what_else_is_on_the_path_is_found_from_anywhere(
+    child, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", "/somewhere/else")
+    places = [str(harness.ROOT), "/somewhere/else"]
+    # Of these alone: the harness may be installed in the Python that runs this, and not in another.
+    code = f"import sys; print([place for place in sys.path if place in {places}])"
+    assert child(code, environment_with_harness()).receive(30) == str(places)

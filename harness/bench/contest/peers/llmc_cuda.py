@@ -82,9 +82,9 @@ class LlmcCuda(Llmc):
         self.bf16 = True
 
     def build(self) -> str:
-        absent = super().build()
+        unavailable = super().build()
         self.what = f"{self.program.name}, bf16, no recomputation, by the GPU's clock"
-        return absent
+        return unavailable
 
     def lay_out(self) -> None:
         self.folder.mkdir(parents=True)

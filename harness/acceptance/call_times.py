@@ -1,7 +1,7 @@
 """Time each call of a step by the device's own clock, once: a plugin of the hook wrap_op.
 
-A call is made as it is, and where `clock_of` is set also many times more, on the same buffers: what is
-added to is then wrong, so nothing of such a step is to be believed but its times.
+A call is made as usual. Where `clock_of` is set, it is then repeated many times on the same buffers.
+Outputs that are added to are wrong after that: only the times of such a step can be trusted.
 """
 
 import statistics

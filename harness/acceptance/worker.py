@@ -1,9 +1,9 @@
-"""A lane's process: its pieces one after another, each kept in a file as soon as it is done.
+"""The process of a worker. It does one check after another, and writes each result to a file at once.
 
-    python -m harness.acceptance.lane '{"part", "lane", "asked": {...}, "kept": FILE, "limit_s"}'
+    python -m harness.acceptance.worker '{"part", "worker", "request": {...}, "kept": FILE, "limit_s"}'
 
-The file: {"pieces": {name: result}, "running": the piece that was begun, "complete": no piece is left}.
-A piece that the file has is not run again, so that another process goes on where one ended.
+The file: {"checks": {name: result}, "running": the check that was begun, "complete": no check is left}.
+A check that the file has is not run again: a new process goes on where the last one ended.
 """
 
 import importlib
@@ -14,24 +14,24 @@ import time
 from pathlib import Path
 from typing import Any
 
+from harness.acceptance.part import Part, Request, attempt
 from harness.acceptance.parts import MODULES
-from harness.acceptance.piece import Asked, Part, attempt
 
 SETUP = "setting up"
 
 
 class Kept:
-    """The file of a lane."""
+    """The file of a worker."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.state: dict[str, Any] = {"pieces": {}, "running": None, "complete": False}
+        self.state: dict[str, Any] = {"checks": {}, "running": None, "complete": False}
         if file.exists():
             self.state = json.loads(file.read_text(encoding="utf-8"))
 
     @property
-    def pieces(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.state["pieces"]
+    def checks(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.state["checks"]
         return found
 
     def begin(self, name: str) -> None:
@@ -39,7 +39,7 @@ class Kept:
         self.write()
 
     def end(self, name: str, result: dict[str, Any]) -> None:
-        self.pieces[name] = result
+        self.checks[name] = result
         self.state["running"] = None
         self.write()
 
@@ -63,12 +63,12 @@ def part_of(name: str) -> Part:
     return found
 
 
-def run_lane(part: Part, lane: str, asked: Asked, kept: Kept, limit_s: float) -> None:
-    """Run the pieces that are not kept yet, until one asks for a new process or the time is over."""
+def run_checks(part: Part, worker: str, request: Request, kept: Kept, limit_s: float) -> None:
+    """Run the checks that are not kept yet, until one asks for a new process or the time is over."""
     end = time.monotonic() + limit_s
     kept.begin(SETUP)
-    for name, run in part.pieces(asked, lane, kept.pieces):
-        if name in kept.pieces:
+    for name, run in part.checks(request, worker, kept.checks):
+        if name in kept.checks:
             continue
         if time.monotonic() >= end:
             kept.pause()
@@ -76,7 +76,7 @@ def run_lane(part: Part, lane: str, asked: Asked, kept: Kept, limit_s: float) ->
         kept.begin(name)
         result = attempt(run)
         if _told_to_end:
-            return  # what came of it then is not the piece's own result
+            return  # the result is of the signal, not of the check
         fresh = result.pop("fresh", False)
         kept.end(name, result)
         if fresh:
@@ -89,7 +89,7 @@ _told_to_end: list[int] = []
 
 
 def _end(number: int, _: Any) -> None:
-    # What a piece has started is ended with it: contexts are left on the way out.
+    # Leave through the check's contexts, so that what it has started is ended with it.
     _told_to_end.append(number)
     sys.exit(128 + number)
 
@@ -98,8 +98,8 @@ def main(argv: list[str]) -> int:
     order = json.loads(argv[0])
     signal.signal(signal.SIGTERM, _end)
     kept = Kept(Path(order["kept"]))
-    asked = Asked(**order["asked"])
-    run_lane(part_of(order["part"]), order["lane"], asked, kept, order["limit_s"])
+    request = Request(**order["request"])
+    run_checks(part_of(order["part"]), order["worker"], request, kept, order["limit_s"])
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What a part is made of: lanes, which are processes, of pieces, which are kept one by one."""
+"""A part of an acceptance: it has workers, which are processes, and each worker has checks."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -7,15 +7,15 @@ from typing import Any
 from harness.errors import HarnessError
 
 Result = dict[str, Any]
-Piece = tuple[str, Callable[[], Result]]
+Check = tuple[str, Callable[[], Result]]
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What an acceptance is asked for.
+class Request:
+    """What an acceptance is to prove, and with what.
 
     backends: name -> {"options": name -> values, "precisions": [...]}, as found on this machine.
-    rehearsal: tiny shapes, on the CPU. llmc: a built train_gpt2cu. peer_python: that has PyTorch.
+    rehearsal: tiny shapes, on the CPU. llmc: a built train_gpt2cu. peer_python: one that has PyTorch.
     """
 
     backends: Mapping[str, Mapping[str, Any]]
@@ -31,34 +31,35 @@ class Asked:
 class Part:
     """One question to the device.
 
-    share: of the budget. lanes: their names. pieces: of a lane, made in its process, beside what the
-    lane has found before. at_once: lanes that may run side by side; 1 for what is timed. alone: whether
-    a lane has the device to itself even so. lines: what was found, as Markdown.
+    share: of the budget. workers: their names. checks: those of a worker, given its results so far;
+    called in the worker's process. at_once: how many workers may run side by side; 1 where times are
+    taken. alone: whether a worker needs the device to itself all the same. lines: the results, as
+    Markdown.
     """
 
     name: str
     question: str
     share: float
-    lanes: Callable[[Asked], list[str]]
-    pieces: Callable[[Asked, str, Mapping[str, Result]], Iterator[Piece]]
+    workers: Callable[[Request], list[str]]
+    checks: Callable[[Request, str, Mapping[str, Result]], Iterator[Check]]
     lines: Callable[[Mapping[str, Mapping[str, Result]]], list[str]]
     at_once: int = 1
-    alone: Callable[[str], bool] = lambda lane: False
+    alone: Callable[[str], bool] = lambda worker: False
 
 
 class Unavailable(Exception):  # noqa: N818 - no error: what cannot be asked on this machine
-    """Raised by a piece that this machine cannot answer, with the reason."""
+    """Raised by a check that this machine cannot answer, with the reason."""
 
 
 def attempt(run: Callable[[], Result]) -> Result:
-    """A piece's result, whatever happens in it.
+    """A check's result, whatever happens in it.
 
-    `fresh` asks for a new process: after an error that nobody foresaw a device's context may be lost.
+    `fresh` asks for a new process: an unforeseen error may have lost the device's context.
     """
     try:
         return run()
-    except Unavailable as absent:
-        return {"ok": None, "reason": str(absent)}
+    except Unavailable as unavailable:
+        return {"ok": None, "reason": str(unavailable)}
     except HarnessError as error:
         facts = "; ".join(f"{label} {text}" for label, text in error.facts.items())
         reason = f"[{error.slug}] {error.headline}" + (f" ({facts})" if facts else "")
