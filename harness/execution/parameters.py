@@ -14,7 +14,7 @@ import numpy as np
 
 from harness.contract import Shape
 from harness.contract.precision import BFLOAT16, FLOAT32
-from harness.device.hooks import ALIGNMENT, Device
+from harness.device import ALIGNMENT, Device
 from harness.errors import CheckpointError
 from harness.graph.program import Parameter, Program
 from harness.models.kinds import KINDS, kind_of, tensor_shapes

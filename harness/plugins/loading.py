@@ -30,8 +30,8 @@ from harness.contract import Op, OpTable, core_ops, read_op, reference
 from harness.contract.precision import POLICIES
 from harness.contract.signature import source_line
 from harness.contract.table import nearest
+from harness.device import Device
 from harness.device import hooks as device
-from harness.device.hooks import Device
 from harness.errors import ConfigError, OpNotImplemented, PluginError
 
 BACKENDS = "harness.backends"

@@ -6,7 +6,7 @@ import pytest
 from harness.conformance.cases.data import STYLES
 from harness.conformance.cases.listing import CACHE, cases_of, data_of, parse_case
 from harness.conformance.trial import prepare
-from harness.device.hooks import ALIGNMENT, HOST
+from harness.device import ALIGNMENT, HOST
 from harness.errors import ConfigError
 from harness.plugins.loading import all_ops
 

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from harness.device.hooks import ALIGNMENT, HOST
+from harness.device import ALIGNMENT, HOST
 from harness.errors import CheckpointError
 from harness.execution.parameters import Parameters, initial_values, make_layout
 from harness.graph.program import Program
