@@ -1,12 +1,12 @@
-"""What all tests share: kernels of a GPU run on the CPU where there is none, and whole folders run on all cores.
+"""What all tests share: whole folders run on all cores, and kernels of a GPU on the CPU without one.
 
-Where there is no GPU, the kernels of `cupy` and `numba_cuda` run on the CPU (docs/gpu.md). And Ctrl-C means
-something: a shell starts a job in the background with SIGINT ignored, and the commands that tests interrupt
-would inherit that.
+Where there is no GPU, the kernels of `cupy` and `numba_cuda` run on the CPU (docs/gpu.md). And Ctrl-C
+means something: a shell starts a job in the background with SIGINT ignored, and the commands that tests
+interrupt would inherit that.
 
-`pytest` and `pytest tests/FOLDER` start one worker process for each core (pytest-xdist). A file's tests stay in
-one process, and so do all tests of one backend: nothing is compiled twice. One file, one test, `--pdb`, `-s` and
-benchmarks run in one process; `-n 0` asks for that, `-n 4` for four workers.
+`pytest` and `pytest tests/FOLDER` start one worker process for each core (pytest-xdist). A file's tests
+stay in one process, and so do all tests of one backend: nothing is compiled twice. One file, one test,
+`--pdb`, `-s` and benchmarks run in one process; `-n 0` asks for that, `-n 4` for four workers.
 """
 
 import ctypes
@@ -72,9 +72,9 @@ def worth_it(config: pytest.Config) -> bool:
     """Whether whole folders of tests run, and nobody wants to see one process at work."""
     option = config.option
     alone = option.usepdb or option.trace or option.capture == "no" or option.collectonly
-    timed = option.benchmark_only or option.benchmark_enable
     folders = [(config.invocation_params.dir / argument).resolve() for argument in config.args]
     whole = all(folder in (REPOSITORY, TESTS) or folder.parent == TESTS for folder in folders)
+    timed = option.benchmark_only or option.benchmark_enable or folders == [TESTS / "benchmarks"]
     return not alone and not timed and whole and cores_allowed() > 1
 
 
@@ -113,6 +113,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             return rank.get(group, rank.get(group.partition("::")[0], len(rank)))
 
         items.sort(key=place)
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """What this run left out, in one line."""
+    config = terminalreporter.config
+    if not (
+        config.option.benchmark_only or config.option.benchmark_enable or config.option.collectonly
+    ):
+        terminalreporter.write_line(
+            "not timed here: the benchmarks (uv run pytest --benchmark-only)"
+        )
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Compile a function once, and keep the machine code on disk for the next process.
 
-`kernel` runs its `prange` loops on all threads, `helper` is called from kernels and inlined.
+`kernel` runs its `prange` loops on all threads, `helper` is inlined into kernels.
 
 Numba's cache looks at the file of a function and not at the files of what it calls, so an edit of a
 helper would leave old machine code in use. Here the cache has a folder for each state of the helpers'
@@ -9,7 +9,8 @@ files. NUMBA_CACHE_DIR is respected, as the folder around these.
 
 import hashlib
 import os
-from functools import cache
+from contextlib import contextmanager
+from functools import cache, wraps
 from pathlib import Path
 from tempfile import TemporaryFile
 from time import perf_counter
@@ -26,6 +27,8 @@ EXACT = {"contract", "nsz"}
 
 HERE = Path(__file__).parent
 
+_recorded = None
+
 if numba.config.DISABLE_JIT:
     raise ImportError("NUMBA_DISABLE_JIT is set, and these kernels run compiled only: unset it")
 
@@ -33,9 +36,46 @@ if numba.config.DISABLE_JIT:
 def kernel(function):
     """A function whose `prange` loops run on all threads, without the GIL; kept on disk."""
     dispatcher = njit(parallel=True, nogil=True, error_model="numpy", fastmath=FAST)(function)
+    _keep_on_disk(dispatcher)
+
+    @wraps(function)
+    def call(*arguments):
+        if _recorded is None:
+            return dispatcher(*arguments)
+        types = tuple(dispatcher.typeof_pyval(argument) for argument in arguments)
+        _recorded.setdefault(call, {})[types] = None
+        return None
+
+    call.dispatcher = dispatcher
+    return call
+
+
+@contextmanager
+def recording():
+    """Within, a kernel is not run, and its argument types are noted: {kernel: {types: None}}."""
+    global _recorded
+    _recorded = {}
+    try:
+        yield _recorded
+    finally:
+        _recorded = None
+
+
+def is_kept(kernel, types):
+    """Whether the machine code of a kernel for arguments of these types lies on disk."""
+    try:
+        cache = kernel.dispatcher._cache
+        key = cache._index_key(types, kernel.dispatcher.targetctx.codegen())
+        return key in cache._cache_file._load_index()
+    except Exception:
+        # These names are private to Numba. Where they changed, every kernel counts as missing.
+        return False
+
+
+def _keep_on_disk(dispatcher):
     folder = cache_folder()
     if folder is None:
-        return dispatcher  # compiled anew in each process; Numba would choose a folder without us
+        return  # compiled anew in each process; Numba would choose a folder without us
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(folder)
     try:
@@ -44,17 +84,20 @@ def kernel(function):
         pass  # the folder was lost since: compiled anew in each process
     finally:
         numba.config.CACHE_DIR = before
-    return dispatcher
 
 
 def helper(function):
-    """A function that kernels call, and that is compiled into them."""
-    return njit(nogil=True, error_model="numpy", fastmath=FAST)(function)
+    """A function that kernels call, and that is inlined into them.
+
+    A helper that is called by its name would be bound, in a process with several kernels, to the copy
+    that came with the kernel loaded first. The copies differ in the last bits of what they compute.
+    """
+    return njit(nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)(function)
 
 
 def exact(function):
     """A helper whose sums are taken in the order in which they are written."""
-    return njit(nogil=True, error_model="numpy", fastmath=EXACT)(function)
+    return njit(nogil=True, error_model="numpy", fastmath=EXACT, forceinline=True)(function)
 
 
 @cache

@@ -4,7 +4,7 @@ import numpy as np
 
 from harness.device import HOST, Workspace, room
 
-__all__ = ["available", "lend", "needed", "room", "scratch", "takes"]
+__all__ = ["available", "forget", "lend", "needed", "room", "scratch", "takes"]
 
 
 def _view(memory, offset, shape, dtype):
@@ -13,4 +13,4 @@ def _view(memory, offset, shape, dtype):
 
 _memory = Workspace(HOST.empty, _view)
 takes, needed, lend = _memory.takes, _memory.needed, _memory.lend
-available, scratch = _memory.available, _memory.scratch
+available, scratch, forget = _memory.available, _memory.scratch, _memory.forget

@@ -1,7 +1,7 @@
 # ruff: noqa: F401 - what is imported here is what the backend has.
 """The table of contents: every half-op of the backend `numba`, and what its buffers are."""
 
-from backends.numba_cpu import _kernel, _scratch, _threads
+from backends.numba_cpu import _compile_ahead, _kernel, _scratch, _threads
 from backends.numba_cpu._narrow import as_bits
 from backends.numba_cpu.adamw import adamw
 from backends.numba_cpu.adamw_master import adamw_master
@@ -56,6 +56,11 @@ def describe_libraries():
 @hookimpl
 def compile_seconds():
     return _kernel.compile_seconds()
+
+
+@hookimpl
+def compile_ahead(calls):
+    return _compile_ahead.compile_ahead(calls, globals())
 
 
 @hookimpl

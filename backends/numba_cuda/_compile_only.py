@@ -24,7 +24,8 @@ import numpy as np
 from backends.numba_cuda import _machine
 from backends.numba_cuda._compiled import SIMULATED
 from backends.numba_cuda._narrow import as_bits
-from harness.conformance.cases.listing import cases_of, letters_of
+from harness.conformance.cases.case import letters_of
+from harness.conformance.cases.listing import cases_of
 from harness.contract.precision import dtype_under
 from harness.device import HOST
 from harness.plugins.loading import all_ops

@@ -123,7 +123,7 @@ def _read_optimizer_state(path):
 
 
 def _make_huggingface(folder):
-    from harness.interchange.huggingface.folder import write_huggingface
+    from harness.interchange.huggingface.writing import write_huggingface
 
     write_huggingface(folder / "hf", InitialModel(MODEL, tokenizer=None))
     return folder / "hf"

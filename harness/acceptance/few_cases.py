@@ -8,7 +8,8 @@ Exit code 6 where a result is wrong. A line `case` is printed for each, so that 
 import math
 import sys
 
-from harness.conformance.cases.listing import Case, cases_of
+from harness.conformance.cases.case import Case
+from harness.conformance.cases.listing import cases_of
 from harness.conformance.judge import judge
 from harness.contract import OpTable
 from harness.errors import NumericsError

@@ -115,7 +115,7 @@ def works_of(trainer: Trainer) -> dict[str, list[Work]]:
     }
     for hook, counts in sizes.items():
         # The update alone has weights in bfloat16, where there are some.
-        policy = "bf16" if hook == update and trainer.parameters.has_low else "fp32"
+        policy = "bf16" if hook == update and trainer.parameters.has_bf16_weights else "fp32"
         half = trainer.plan.ops[hook].forward
         works[hook] = [work_of(half, {"P": count}, policy) for count in counts]
     return works

@@ -1,9 +1,10 @@
 """`harness check NAME_OR_FILE[::op]`: judge one backend, and print a table and what is wrong."""
 
+import argparse
 import sys
 from collections.abc import Iterator
 
-from harness.conformance.cases.listing import parse_case
+from harness.conformance.cases.case import parse_case
 from harness.conformance.judge import EXPLAINED, Verdict, judge
 from harness.conformance.report import Row, counts, row_of, write_report
 from harness.contract import OpTable
@@ -11,7 +12,28 @@ from harness.contract.precision import POLICIES
 from harness.contract.table import nearest
 from harness.device import HOOKS
 from harness.errors import ConfigError, NumericsError, OpNotImplemented
-from harness.plugins.loading import OPS, Backend, all_ops, installed, load
+from harness.plugins import OPS, Backend, all_ops, installed, load
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `harness check`."""
+    parser.add_argument("target", metavar="NAME_OR_FILE[::op]")
+    parser.add_argument("--case", help="only the case with this id, as a failure prints it")
+    parser.add_argument("--precision", help="only this precision: fp32, tf32 or bf16")
+    parser.add_argument("--effort", choices=["quick", "full"], default="quick")
+    parser.add_argument("--report", metavar="DIR", help="write JSON, Markdown and a badge there")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """`harness check`. Returns the exit code."""
+    return run_check(
+        arguments.target,
+        case=arguments.case,
+        precision=arguments.precision,
+        effort=arguments.effort,
+        report=arguments.report,
+    )
 
 
 def run_check(

@@ -12,7 +12,8 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from harness.contract import Half, OpTable, reference
-from harness.plugins.loading import MARK, Backend, installed
+from harness.plugins import Backend, installed
+from harness.plugins.loading import MARK
 
 _called: list[str] = []
 

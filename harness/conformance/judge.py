@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from harness.conformance.cases.case import Case
 from harness.conformance.cases.cover import covering, takes_long
-from harness.conformance.cases.listing import Case, cases_of, drawn_case, is_wide, real_case
+from harness.conformance.cases.listing import cases_of, drawn_case, is_wide, real_case
 from harness.conformance.delegation import borrowed, foreign, functions_of_others, loaded_modules
 from harness.conformance.explain import explain
 from harness.conformance.laws import Failure, Judged, Outcome, try_case
@@ -19,7 +20,7 @@ from harness.conformance.xfail import KnownWrong
 from harness.contract import OpTable
 from harness.contract.signature import source_line
 from harness.errors import ConfigError, HarnessError
-from harness.plugins.loading import Backend, installed, load
+from harness.plugins import Backend, installed, load
 
 EFFORTS: dict[str, dict[str, Any]] = {
     "quick": {"seeds": (0,), "drawn": 0, "real": False, "short": True},

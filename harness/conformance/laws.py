@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from harness.conformance.buffers import Memory
+from harness.conformance.cases.case import Case
 from harness.conformance.cases.cover import is_small
 from harness.conformance.cases.data import ROW_STYLES
-from harness.conformance.cases.listing import Case, shows_temporaries
+from harness.conformance.cases.listing import shows_temporaries
 from harness.conformance.delegation import Delegated, others_raise
 from harness.conformance.time_limit import TookTooLong, time_limit
 from harness.conformance.tolerance import error_in_tolerances

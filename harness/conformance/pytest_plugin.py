@@ -80,7 +80,7 @@ def backend_names(config: pytest.Config) -> list[str]:
     asked: list[str] = list(config.getoption("--harness-backend"))
     if asked:
         return list(dict.fromkeys(asked))
-    from harness.plugins.loading import installed
+    from harness.plugins import installed
 
     return sorted(installed())
 
@@ -89,7 +89,7 @@ def backend_names(config: pytest.Config) -> list[str]:
 def harness_backend(request: pytest.FixtureRequest) -> Iterator[Any]:
     """A loaded backend, for each one in turn. One that nobody asked for and cannot load is skipped."""
     from harness.errors import PluginError
-    from harness.plugins.loading import all_ops, load
+    from harness.plugins import all_ops, load
 
     try:
         yield load(request.param, all_ops())

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.conformance.cases.listing import Case, data_of, drawn_case
+from harness.conformance.cases.case import Case, data_of
+from harness.conformance.cases.listing import drawn_case
 from harness.conformance.check import every_op
 from harness.contract import In, Op, Param
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from harness.conformance.buffers import Layout, lay_out
+from harness.conformance.cases.case import CACHE, Case, data_of
 from harness.conformance.cases.data import Data
-from harness.conformance.cases.listing import CACHE, Case, data_of
 from harness.conformance.tolerance import FLUSHED, tolerance
 from harness.contract import Acc, Half, Op
 from harness.contract.precision import dtype_under

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from harness.conformance.cases.listing import Case, parse_case
+from harness.conformance.cases.case import Case, parse_case
 from harness.conformance.laws import Failure
 from harness.contract import OpTable
 from harness.errors import ConfigError, PluginError

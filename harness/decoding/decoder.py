@@ -21,12 +21,12 @@ import numpy.typing as npt
 from harness.contract.precision import Precision
 from harness.errors import ConfigError
 from harness.execution.executor import Executor
-from harness.execution.parameters import Parameters
-from harness.execution.shared_buffers import Commons
+from harness.execution.parameters import Parameters, bf16_weight_bytes
+from harness.execution.shared_buffers import SharedBuffers
 from harness.graph.program import Program, Tensor
 from harness.models.gpt2 import GPT2, Adapter, build
 from harness.models.gpt2_decode import build_decode, build_head, check_decodes
-from harness.planning.memory_budget import MemoryNeed, host_bytes, low_bytes
+from harness.planning.memory_budget import MemoryNeed, host_bytes
 from harness.planning.planner import make_plan
 from harness.plugins.dispatch import Dispatch
 from harness.plugins.op_errors import naming_the_op
@@ -71,7 +71,7 @@ class NextToken(ABC):
         self._adapter, self._wrappers, self._transfer = adapter, wrappers, transfer
         self._memory = memory or MemoryNeed(lambda needed, available: _ways_out(B))
         self._counted = 0
-        self._commons = Commons()
+        self._shared = SharedBuffers()
         self._executors: dict[object, Executor] = {}
         self._texts: list[list[int]] = []
 
@@ -133,7 +133,7 @@ class NextToken(ABC):
             transfer=self._transfer,
             layout=self.parameters.layout,
         )
-        low = low_bytes(plan, self.parameters)
+        low = bf16_weight_bytes(plan, self.parameters)
         if low:
             self._memory.add("weights in bfloat16", low)
         need = host_bytes(plan)
@@ -142,7 +142,7 @@ class NextToken(ABC):
             self._memory.check(plan)
             self._counted = need
         with self._naming_the_op():
-            return Executor(plan, self.parameters, self._wrappers, self._commons)
+            return Executor(plan, self.parameters, self._wrappers, self._shared)
 
     def _logits(self, executor: Executor) -> np.ndarray:
         return executor.read()[:, : self.model.vocab_size].astype(np.float32, copy=False)

@@ -4,7 +4,7 @@ The hooks below are implemented once by the core for `host` (NumPy memory), and 
 other device. One arena is taken per device; every tensor of the plan is a view of it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -123,6 +123,18 @@ def compile_seconds() -> float:  # type: ignore[empty-body]
 
 
 @hookspec
+def compile_ahead(  # type: ignore[empty-body]
+    calls: Sequence[tuple[str, Sequence[Any]]],
+) -> Iterator[tuple[int, int]]:
+    """Compile what these calls need and what is not on disk yet, and keep it there.
+
+    calls: (hook, arguments) of each call of a run; of a buffer stand its `shape` and `dtype` alone.
+    Yields (done, all) before the first kernel and after each; nothing where there is nothing to do.
+    It may be closed on the way. What is not compiled here is compiled when it is first called.
+    """
+
+
+@hookspec
 def scratch_bytes(  # type: ignore[empty-body]
     op: str, dims: Mapping[str, int], precision: str, most: int
 ) -> int:
@@ -163,6 +175,7 @@ OPTIONAL = (
     "set_threads",
     "describe_libraries",
     "compile_seconds",
+    "compile_ahead",
     "scratch_bytes",
     "lend_scratch",
     "wrap_op",

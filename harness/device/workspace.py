@@ -55,6 +55,10 @@ class Workspace:
         """Use this memory until the next call, or None: the hook `lend_scratch`."""
         self._lent = memory
 
+    def forget(self) -> None:
+        """Give back the memory of the backend's own."""
+        self._own = None
+
     def available(self, otherwise: int) -> int:
         """Bytes that an op which works in pieces may take: all that is lent, or else this many."""
         return otherwise if self._lent is None else int(self._lent.nbytes)

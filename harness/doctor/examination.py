@@ -4,6 +4,7 @@ Everything is tried, nothing is changed. The exit code is 0 if what the default 
 of the first thing that does not otherwise; a broken backend that nobody asked for is only a warning.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -20,6 +21,17 @@ UNFORESEEN = 1
 """The exit code where something needed could not be found out."""
 
 Topic = tuple[str, Callable[[], Iterator[Line]]]
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `harness doctor`."""
+    parser.add_argument("--json", action="store_true", help="the same, for programs")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """`harness doctor`. Returns the exit code."""
+    return run_doctor(as_json=arguments.json)
 
 
 def run_doctor(*, as_json: bool = False, show: Callable[[str], None] = print) -> int:

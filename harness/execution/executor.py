@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from harness.device import HOST, Device, aligned
-from harness.execution.parameters import LOW, Parameters
-from harness.execution.shared_buffers import SHARED_KINDS, Commons
+from harness.execution.parameters import Parameters
+from harness.execution.shared_buffers import SHARED_KINDS, SharedBuffers
 from harness.graph.program import Tensor
 from harness.planning.bf16_weights import ARENA, part_of
+from harness.planning.layout import BF16_WEIGHTS
 from harness.planning.plan import Plan, Step, Version, View
 from harness.plugins.dispatch import bind
 from harness.plugins.scratch import lending
@@ -27,7 +28,7 @@ class Executor:
 
     parameters: the model's arenas, which several executors may share (training, validation, samples).
     wrappers: plugins of the hook wrap_op.
-    commons: memory in which executors that run in turn meet; without it, each has its own.
+    shared: memory in which executors that run in turn meet; without it, each has its own.
     """
 
     def __init__(
@@ -35,12 +36,12 @@ class Executor:
         plan: Plan,
         parameters: Parameters,
         wrappers: tuple[Any, ...] = (),
-        commons: Commons | None = None,
+        shared: SharedBuffers | None = None,
     ) -> None:
         self.plan = plan
         self.parameters = parameters
         self._wrappers = wrappers
-        self._commons = commons or Commons()
+        self._shared = shared or SharedBuffers()
         self._devices: dict[str, Device] = {"host": parameters.device}
         self._devices[plan.home] = parameters.device
         self._functions: dict[str, Callable[..., None]] = {}
@@ -48,12 +49,12 @@ class Executor:
         self._persistent: dict[Version, Any] = {}
         self._open_devices()
         if plan.renewals:
-            parameters.need_low(plan.precision.rounding)
+            parameters.need_bf16_weights(plan.precision.rounding)
         if plan.backward:
             parameters.need("gradient")
         self._staging = np.empty(plan.staging_bytes, np.uint8)
         for name, nbytes in plan.arena_bytes.items():
-            self._arenas[name] = self._commons.arena(name, self._devices[name], nbytes)
+            self._arenas[name] = self._shared.arena(name, self._devices[name], nbytes)
         self._forward = [self._bind(step) for step in plan.forward]
         self._backward_first = [self._bind(step) for step in plan.backward]
         self._backward_later = [
@@ -103,10 +104,10 @@ class Executor:
             call()
 
     def refresh(self) -> None:
-        """Renew the low-precision weights, where the masters have changed since, and all copies.
+        """Renew the bf16 weights, where the masters have changed since, and all copies.
 
         Once, after the optimizer. A capture of the step holds what the call did as it was captured:
-        whether the optimizer leaves the low weights to this call is the same in every step.
+        whether the optimizer leaves the bf16 weights to this call is the same in every step.
         """
         for step, call in zip(self.plan.refresh, self._refresh, strict=True):
             part = part_of(step)
@@ -169,7 +170,7 @@ class Executor:
             arena, name = owned
             return self.parameters.view(arena, name, view.shape)
         if version.kind in SHARED_KINDS:
-            memory = self._commons.lasting(version, device)
+            memory = self._shared.lasting(version, device)
             return device.view(memory, 0, view.shape, version.dtype)
         if version not in self._persistent:
             self._persistent[version] = device.empty(aligned(version.nbytes))
@@ -182,7 +183,7 @@ class Executor:
         if version.device != self.plan.home:
             return None
         if version.kind == "parameter":
-            return "parameter" if version.dtype == np.float32 else LOW, version.tensor.name
+            return "parameter" if version.dtype == np.float32 else BF16_WEIGHTS, version.tensor.name
         for name, gradient in self.plan.gradients.items():
             if gradient is version:
                 return "gradient", name

@@ -1,71 +1,33 @@
 """The flat arenas of a model: parameters, gradients and the optimizer's moments, in one layout.
 
-Parameters that weight decay applies to stand first, then the other trained ones, then the frozen, so
-that the optimizer is one call per group. Each begins at a multiple of 128 bytes, in bfloat16 too; the
-gaps are zero and stay zero.
+planning/layout.py says where each parameter stands in them.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from harness.contract import Shape
-from harness.contract.precision import BFLOAT16, FLOAT32
-from harness.device import ALIGNMENT, Device
+from harness.contract.precision import FLOAT32
+from harness.device import Device
 from harness.errors import CheckpointError
-from harness.graph.program import Parameter, Program
+from harness.graph.program import Program
+from harness.models.initial_values import initial_values, named_stream
 from harness.models.kinds import KINDS, kind_of, tensor_shapes
+from harness.models.model_file import ModelFile
 from harness.planning.bf16_weights import FROZEN, KEY, TRAINED
-
-if TYPE_CHECKING:
-    from harness.models.model_file import ModelFile
-
-NUMBERS = ALIGNMENT // BFLOAT16.itemsize
-"""At a multiple of these a parameter begins, in every arena."""
-
-LOW = "low"
-"""The arena of the weights in bfloat16, as ops read them; all others are float32."""
+from harness.planning.layout import BF16_WEIGHTS, arena_bytes, arena_dtype, make_layout
+from harness.planning.plan import Plan
 
 KEY_STREAM = "rounding"
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where each parameter stands in a flat arena, in elements.
-
-    decayed: the end of those that weight decay applies to; trained: the end of those with gradients.
-    """
-
-    offsets: Mapping[str, int]
-    shapes: Mapping[str, Shape]
-    decayed: int
-    trained: int
-    total: int
-
-
-def make_layout(program: Program) -> Layout:
-    """The layout of a program's parameters."""
-    ordered = sorted(program.parameters.values(), key=lambda p: (not p.trained, not p.decay))
-    offsets, shapes, end = {}, {}, 0
-    ends = {"decayed": 0, "trained": 0}
-    for parameter in ordered:
-        offsets[parameter.name], shapes[parameter.name] = end, parameter.shape
-        end += -(-parameter.size // NUMBERS) * NUMBERS
-        if parameter.trained:
-            ends["trained"] = end
-            if parameter.decay:
-                ends["decayed"] = end
-    return Layout(offsets, shapes, ends["decayed"], ends["trained"], end)
 
 
 class Parameters:
     """Float32 masters on their home device, with gradients and named moments of the same layout.
 
     Where an op reads weights in bfloat16, these stand in an arena of their own, which all executors
-    share. What changes masters says so: then the low weights are stale, until an executor renews them.
+    share. What changes masters says so: then the bf16 weights are stale, until an executor renews them.
     """
 
     def __init__(self, program: Program, device: Device) -> None:
@@ -80,7 +42,7 @@ class Parameters:
         self._add_arena("parameter", self.layout.total)
 
     def _add_arena(self, name: str, count: int) -> None:
-        memory = self.device.empty(count * _dtype(name).itemsize)
+        memory = self.device.empty(count * arena_dtype(name).itemsize)
         self._arenas[name] = memory
         self.device.zero(self.flat(name, 0, count))
 
@@ -91,13 +53,13 @@ class Parameters:
 
     def flat(self, arena: str, start: int, stop: int) -> Any:
         """Elements start .. stop of an arena, as one flat device array."""
-        dtype = _dtype(arena)
+        dtype = arena_dtype(arena)
         offset = start * dtype.itemsize
         return self.device.view(self._arenas[arena], offset, (stop - start,), dtype)
 
     def view(self, arena: str, name: str, shape: Shape | None = None) -> Any:
         """One parameter's part of an arena, as a device array."""
-        dtype = _dtype(arena)
+        dtype = arena_dtype(arena)
         offset = self.layout.offsets[name] * dtype.itemsize
         shape = self.layout.shapes[name] if shape is None else shape
         return self.device.view(self._arenas[arena], offset, shape, dtype)
@@ -110,25 +72,25 @@ class Parameters:
     def nbytes(self) -> int:
         return sum(arena_bytes(self.layout, name) for name in self._arenas)
 
-    # -- the low-precision weights -------------------------------------------------------------
+    # -- the bf16 weights ----------------------------------------------------------------------
 
     @property
-    def has_low(self) -> bool:
-        return LOW in self._arenas
+    def has_bf16_weights(self) -> bool:
+        return BF16_WEIGHTS in self._arenas
 
-    def need_low(self, rounding: str) -> None:
+    def need_bf16_weights(self, rounding: str) -> None:
         """Take the arena of the weights in bfloat16; they are stale until an executor has made them."""
-        if self.has_low:
+        if self.has_bf16_weights:
             assert rounding == self.rounding, "executors of one model round its weights alike"
             return
         self.rounding = rounding
-        self._add_arena(LOW, self.layout.total)
+        self._add_arena(BF16_WEIGHTS, self.layout.total)
         self._key = self.device.view(self.device.empty(8), 0, (2,), np.int32)
         self.device.from_host(self._key, self._key_host)
         self.changed()
 
     def part(self, name: str, dtype: np.dtype, shape: Shape) -> Any:
-        """A part of the masters, or of the low weights, as one flat array; or the rounding's key."""
+        """A part of the masters, or of the bf16 weights, as one flat array; or the rounding's key."""
         if name == KEY:
             return self._key
         trained, total = self.layout.trained, self.layout.total
@@ -136,7 +98,7 @@ class Parameters:
         assert shape == (stop - start,), (
             f"the plan has {shape} {name}, and there are {stop - start}"
         )
-        return self.flat("parameter" if dtype == FLOAT32 else LOW, start, stop)
+        return self.flat("parameter" if dtype == FLOAT32 else BF16_WEIGHTS, start, stop)
 
     @property
     def key(self) -> Any:
@@ -150,11 +112,11 @@ class Parameters:
             self.device.from_host(self._key, self._key_host)
 
     def changed(self) -> None:
-        """The masters were written from outside: the low weights are to be made anew."""
+        """The masters were written from outside: the bf16 weights must be made anew."""
         self._stale.update((TRAINED, FROZEN))
 
     def updated(self) -> None:
-        """The optimizer has changed the trained masters, and not written the low weights."""
+        """The optimizer has changed the trained masters, and has not written the bf16 weights."""
         self._stale.add(TRAINED)
 
     def is_stale(self, part: str) -> bool:
@@ -165,7 +127,7 @@ class Parameters:
 
     # -- from and to the host ------------------------------------------------------------------
 
-    def initialise(self, seed: int, source: "ModelFile | None" = None) -> None:
+    def initialise(self, seed: int, source: ModelFile | None = None) -> None:
         """Fill the parameters with their initial values, the same bits for every backend.
 
         source: where the model's own values come from instead.
@@ -209,7 +171,7 @@ class Parameters:
                 )
             self.device.from_host(self.view(arena, name), np.ascontiguousarray(found, np.float32))
 
-    def load(self, source: "ModelFile") -> None:
+    def load(self, source: ModelFile) -> None:
         """Fill the model's own tensors from a stored model; an adapter's keep their values.
 
         On the host they are read straight into the arena: no tensor is in memory twice.
@@ -247,18 +209,15 @@ class Parameters:
         return self.program.parameters[name].trained
 
 
-def _dtype(arena: str) -> np.dtype:
-    return BFLOAT16 if arena == LOW else FLOAT32
-
-
-def arena_bytes(layout: Layout, arena: str) -> int:
-    """What an arena takes: masters and low weights of all parameters, the others of the trained."""
-    count = layout.total if arena in ("parameter", LOW) else layout.trained
-    return count * _dtype(arena).itemsize
+def bf16_weight_bytes(plan: Plan, parameters: Parameters) -> int:
+    """The host memory of a plan's bf16 weights, where no executor has taken it before."""
+    if not plan.renewals or parameters.has_bf16_weights or plan.home != "host":
+        return 0
+    return arena_bytes(parameters.layout, BF16_WEIGHTS)
 
 
 def _other_shape(
-    source: "ModelFile", stored: Mapping[str, Shape], ours: Mapping[str, Shape]
+    source: ModelFile, stored: Mapping[str, Shape], ours: Mapping[str, Shape]
 ) -> CheckpointError:
     name = next(n for n in (*stored, *ours) if stored.get(n) != ours.get(n))
     return CheckpointError(
@@ -268,16 +227,3 @@ def _other_shape(
         found=f"{name} {stored.get(name, 'not there')}",
         do="leave the keys of model out: model_from gives the shape",
     )
-
-
-def initial_values(parameter: Parameter, seed: int) -> np.ndarray:
-    """A parameter's initial values, drawn from a stream of its own."""
-    values = parameter.init(named_stream(seed, parameter.name), parameter.shape)
-    return np.ascontiguousarray(values, np.float32)
-
-
-def named_stream(seed: int, name: str) -> np.random.Generator:
-    """A counter-based generator keyed by the seed and a name: no draw depends on those before it."""
-    digest = hashlib.sha256(name.encode()).digest()
-    key = np.array([seed % 2**64, int.from_bytes(digest[:8], "little")], np.uint64)
-    return np.random.Generator(np.random.Philox(key=key))

@@ -1,7 +1,7 @@
 """Memory that several executors of one model share: state, recast parameters, room for activations.
 
 A plan for a long prompt and a plan for one token go over the same cache. Executors that are given the
-same Commons find a tensor's buffer there by its name, and use one arena in turn.
+same SharedBuffers find a tensor's buffer there by its name, and use one arena in turn.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from harness.planning.plan import Version
 SHARED_KINDS = ("state", "parameter")
 
 
-class Commons:
+class SharedBuffers:
     """The buffers of tensors that outlive a call, zero at first, and an arena for each device.
 
     Executors with a common arena must run one after another, and be read before the next one runs.

@@ -13,11 +13,12 @@ from harness.decoding.continuation import INTERRUPTED, Row, continuations
 from harness.decoding.decoder import Decoder, NextToken, Recomputer
 from harness.decoding.sampling import row_stream
 from harness.device import HOST
-from harness.execution.parameters import Parameters, make_layout
+from harness.execution.parameters import Parameters
 from harness.generation.prompting import Prompting, Say
 from harness.generation.settings import GenerateConfig, chosen
 from harness.models.gpt2 import build
 from harness.models.model_file import ModelFile
+from harness.planning.layout import make_layout
 from harness.planning.memory_budget import MemoryNeed
 from harness.plugins.dispatch import Dispatch
 from harness.plugins.loading import Backend, all_ops, load_wrapper

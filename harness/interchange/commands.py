@@ -4,6 +4,7 @@ Import gives the harness's own model folder, which keeps the tokenizer and the h
 export gives what llm.c or transformers reads. Tensors pass one at a time.
 """
 
+import argparse
 import os
 from pathlib import Path
 
@@ -12,6 +13,18 @@ from harness.interchange.model_folder import already_there
 from harness.interchange.newest_run import chosen_model
 from harness.interchange.opening import open_model
 from harness.models.model_file import ModelFile
+
+
+def import_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `harness import`."""
+    parser.add_argument("kind", choices=["llmc", "hf"])
+    parser.add_argument("source", metavar="MODEL", help="model.bin; a folder, or a name on the hub")
+    parser.add_argument("target", nargs="?", metavar="FOLDER", help="default: models/NAME")
+    parser.set_defaults(run=_import)
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    return run_import(arguments.kind, arguments.source, arguments.target)
 
 
 def run_import(kind: str, source: str, target: str | None) -> int:
@@ -36,6 +49,27 @@ def run_import(kind: str, source: str, target: str | None) -> int:
     print(f"wrote     {out}")
     print(f"next      python -m harness.generate model_from={out} prompt=...")
     return 0
+
+
+def export_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `harness export`."""
+    parser.add_argument("kind", choices=["llmc", "hf", "peft"])
+    parser.add_argument(
+        "source",
+        metavar="MODEL",
+        help="a run, `auto` (the newest), model.bin, a folder",
+    )
+    parser.add_argument("target", metavar="TARGET", help="a .bin (llmc), a new folder")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="default: as stored")
+    parser.add_argument(
+        "--state", action="store_true", help="llmc, of a run: the optimizer's moments as well"
+    )
+    parser.set_defaults(run=_export)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    source, target, dtype = arguments.source, arguments.target, arguments.dtype
+    return run_export(arguments.kind, source, target, dtype, with_state=arguments.state)
 
 
 def run_export(
@@ -64,7 +98,7 @@ def run_export(
         if kind == "llmc":
             _export_llmc(out, stored, dtype)
         else:
-            from harness.interchange.huggingface.folder import write_huggingface
+            from harness.interchange.huggingface.writing import write_huggingface
 
             write_huggingface(out, stored, dtype)
     print(f"wrote     {out}")
@@ -92,6 +126,21 @@ def run_export_peft(source: str, target: str) -> int:
         print(f"adapter   {stored.lora.description(stored.model)}")
     print(f"wrote     {target}")
     return 0
+
+
+def adapter_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `harness adapter`."""
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    for sign, text in ((1, "add an adapter to its base"), (-1, "take it away again")):
+        action = actions.add_parser("merge" if sign > 0 else "unmerge", help=text)
+        action.add_argument("base", metavar="MODEL")
+        action.add_argument("adapter", metavar="ADAPTER", help="a folder in peft's layout")
+        action.add_argument("target", metavar="FOLDER")
+        action.set_defaults(run=_merge, sign=sign)
+
+
+def _merge(arguments: argparse.Namespace) -> int:
+    return run_merge(arguments.base, arguments.adapter, arguments.target, arguments.sign)
 
 
 def run_merge(base: str, adapter: str, target: str, sign: int) -> int:

@@ -6,8 +6,8 @@ import numpy as np
 
 from harness.contract import core_ops
 from harness.contract.precision import FLOAT32
-from harness.execution.parameters import initial_values
 from harness.models.gpt2 import GPT2, build
+from harness.models.initial_values import initial_values
 from harness.tokenizers import Tokenizer
 
 

@@ -7,6 +7,7 @@ on the quick list, whose arrays are small, then on large ones, which a kernel do
 What nothing refuses has survived: the mistake makes no difference, or the suite has a gap.
 """
 
+import argparse
 import ast
 import itertools
 import sys
@@ -27,6 +28,27 @@ from harness.plugins.loading import all_ops, check, installed, load
 
 WORKERS = 2
 KILLED_SHARE = 0.95
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `harness mutate`."""
+    parser.add_argument("backend", nargs="?", default="numpy")
+    parser.add_argument("--op", action="append", dest="ops", help="only this op (repeatable)")
+    parser.add_argument("--limit", type=int, help="draw this many mutants")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--report", metavar="DIR")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """`harness mutate`. Returns the exit code."""
+    return run_mutate(
+        arguments.backend,
+        ops=arguments.ops,
+        limit=arguments.limit,
+        seed=arguments.seed,
+        report=arguments.report,
+    )
 
 
 def run_mutate(

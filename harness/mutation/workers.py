@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from harness.conformance.cases.listing import Case, elements_of
+from harness.conformance.cases.case import Case, elements_of
 from harness.conformance.judge import judge
 from harness.contract import Half, Op, OpTable
 from harness.mutation.mutants import Mutation, mutate

@@ -5,18 +5,16 @@ call over the whole arena (`cast`, `stochastic_cast`). The frozen ones are made 
 do not move, so rounding them at random would gain nothing.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from harness.contract.precision import BFLOAT16, FLOAT32, Precision
 from harness.errors import ConfigError
 from harness.graph.program import Call, Program, Tensor
+from harness.planning.layout import Layout
 from harness.planning.plan import Step, Version, View
 from harness.plugins.dispatch import Choice, Dispatch
-
-if TYPE_CHECKING:
-    from harness.execution.parameters import Layout
 
 TRAINED, FROZEN = "trained weights", "frozen weights"
 KEY = "rounding key"
@@ -26,9 +24,9 @@ ARENA = "arena"
 
 
 def renewal(
-    program: Program, layout: "Layout", precision: Precision, dispatch: Dispatch, home: str
+    program: Program, layout: Layout, precision: Precision, dispatch: Dispatch, home: str
 ) -> list[Step]:
-    """The calls that make the low weights of the masters, one for each part that there is."""
+    """The calls that make the bf16 weights from the masters, one for each part that there is."""
     at_random = precision.rounding == "stochastic"
     steps = []
     if layout.trained:
@@ -40,7 +38,7 @@ def renewal(
 
 
 def part_of(step: Step) -> str | None:
-    """Which part of the low weights a step makes; None for any other step."""
+    """Which part of the bf16 weights a step makes; None for any other step."""
     version = step.views[0].version
     return version.tensor.name if version.kind == ARENA else None
 

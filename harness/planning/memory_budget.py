@@ -11,7 +11,6 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 
 from harness.errors import ResourceError
-from harness.execution.parameters import LOW, Parameters, arena_bytes
 from harness.files.system import control_groups
 from harness.planning.plan import Plan, Version
 
@@ -85,13 +84,6 @@ def lasting_bytes(plan: Plan, device: str) -> int:
 def of_device(name: str) -> str:
     """`` for the host, ` on cuda` for another."""
     return "" if name == "host" else f" on {name}"
-
-
-def low_bytes(plan: Plan, parameters: Parameters) -> int:
-    """What a plan's weights in bfloat16 take, on the host, where no executor has taken it before."""
-    if not plan.renewals or parameters.has_low or plan.home != "host":
-        return 0
-    return arena_bytes(parameters.layout, LOW)
 
 
 def largest_tensors(plan: Plan, device: str = "host") -> list[str]:

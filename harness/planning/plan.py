@@ -99,7 +99,7 @@ class Plan:
     """What a program is on its devices.
 
     forward, backward: one micro-batch. gather: brings gradients home, before the optimizer.
-    refresh: renews the low-precision weights and the copies of parameters, after it.
+    refresh: renews the bf16 weights and the copies of parameters, after it.
     expanded: fused op -> why.
     arenas: device -> what its arena of activations and scratch takes.
     """
@@ -144,7 +144,7 @@ class Plan:
 
     @property
     def renewals(self) -> list[Step]:
-        """The calls that make the low-precision weights of the masters, over whole arenas."""
+        """The calls that make the bf16 weights from the masters, over whole arenas."""
         return [step for step in self.refresh if step.kind == "cast"]
 
     @property

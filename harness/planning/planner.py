@@ -1,26 +1,26 @@
 """Turn a program into a plan. Nothing is computed here.
 
 Decided for each call: which backend, which copy of each tensor, and whether it accumulates into a
-gradient. Where producer and consumer differ in dtype or device, a cast or a copy is inserted.
+gradient. Where producer and consumer differ in dtype or device, a cast or a copy is inserted
+(versions.py).
 """
 
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
 from harness.contract import Acc, Op, Signature, State
 from harness.contract.precision import FLOAT32, Precision
 from harness.contract.signature import merge_leading
 from harness.errors import ConfigError, PluginError
-from harness.execution.parameters import Layout, make_layout
 from harness.graph.autodiff import Backward, differentiate
 from harness.graph.program import Call, Program, Tensor, expand
 from harness.graph.recompute import recompute as compute_again
 from harness.planning.arena import Block
-from harness.planning.bf16_weights import cast_elsewhere, renewal
+from harness.planning.bf16_weights import renewal
+from harness.planning.layout import Layout, make_layout
 from harness.planning.lifetimes import place_by_lifetime
 from harness.planning.plan import Plan, Step, Version, View
+from harness.planning.versions import Versions, copy_onto
 from harness.plugins.dispatch import Choice, Dispatch
 from harness.plugins.scratch import MAX_BYTES, needed
 
@@ -99,7 +99,22 @@ def _refused_copies(plan: Plan) -> ConfigError:
     )
 
 
+def _unsupported(choice: Choice, op: str, policy: str) -> PluginError:
+    known = choice.backend.computes
+    # Where it has no arithmetic at all for a precision, the next op would be refused too.
+    whole = f"precision={next(iter(known))}, " if known and policy not in known else ""
+    return PluginError(
+        f"backend '{choice.backend.name}' does not compute {op} in {policy} "
+        f"(chosen by {choice.chosen_by})",
+        slug="precision-unsupported",
+        supported=", ".join(known) or "none",
+        do=f"{whole}precision_of.{op}=fp32, or another backend for it",
+    )
+
+
 class _Planner:
+    """Plans one program: forward, backward and gathered gradients, section by section."""
+
     def __init__(
         self,
         dispatch: Dispatch,
@@ -111,10 +126,8 @@ class _Planner:
         self.dispatch, self.precision, self.home = dispatch, precision, home
         self.scratch_bytes = scratch_bytes
         self.layout = layout
-        self.versions: dict[tuple[Tensor, str, np.dtype], Version] = {}
-        self.origin: dict[Tensor, Version] = {}
+        self.versions = Versions(dispatch, precision)
         self.written_gradients: dict[Tensor, list[Version]] = {}
-        self.refresh: list[Step] = []
         self.steps: list[Step] = []
 
     def plan(
@@ -125,22 +138,21 @@ class _Planner:
         expanded: dict[str, str],
     ) -> Plan:
         for parameter in program.parameters.values():
-            self._originate(parameter, self.home, FLOAT32, "parameter")
+            self.versions.originate(parameter, self.home, FLOAT32, "parameter")
         self._gradients = backward.gradients if backward else {}
         for gradient in self._gradients.values():
-            self._originate(gradient, self.home, FLOAT32, "gradient")
+            self.versions.originate(gradient, self.home, FLOAT32, "gradient")
         forward = self._section(program.calls, [])
         after = self._section(backward.calls, backward.fillers) if backward else []
         gather = self._gather()
-        if any(v.kind == "parameter" and v.dtype != FLOAT32 for v in self.versions.values()):
+        refresh = self.versions.refresh
+        if any(v.kind == "parameter" and v.dtype != FLOAT32 for v in self.versions.all.values()):
             # Before all copies: the narrower of two copies is what travels.
-            self.refresh[:0] = renewal(
-                program, self.layout, self.precision, self.dispatch, self.home
-            )
+            refresh[:0] = renewal(program, self.layout, self.precision, self.dispatch, self.home)
         # A result's buffer is read by the host after the forward, and once more at the step's end.
-        kept = [self.origin[r.root] for r in results]
-        self._add_scratch([*forward, *after, *gather, *self.refresh])
-        arenas = place_by_lifetime(forward + after, kept, gather + self.refresh)
+        kept = [self.versions.origin[r.root] for r in results]
+        self._add_scratch([*forward, *after, *gather, *refresh])
+        arenas = place_by_lifetime(forward + after, kept, gather + refresh)
         return Plan(
             program=program,
             dispatch=self.dispatch,
@@ -151,9 +163,9 @@ class _Planner:
             forward=forward,
             backward=after,
             gather=gather,
-            refresh=self.refresh,
-            versions=self.versions,
-            gradients={name: self.origin[g] for name, g in self._gradients.items()},
+            refresh=refresh,
+            versions=self.versions.all,
+            gradients={name: self.versions.origin[g] for name, g in self._gradients.items()},
             seed=self._seed(backward) if backward else None,
             expanded=expanded,
             arenas=arenas,
@@ -181,13 +193,8 @@ class _Planner:
 
     def _seed(self, backward: Backward) -> View:
         seed = backward.seed
-        version = next(v for (t, _, _), v in self.versions.items() if t is seed)
+        version = next(v for (t, _, _), v in self.versions.all.items() if t is seed)
         return View(version, seed.shape)
-
-    def _originate(self, tensor: Tensor, device: str, dtype: np.dtype, kind: str) -> Version:
-        version = Version(tensor, device, dtype, kind)
-        self.versions[tensor, device, dtype] = self.origin[tensor] = version
-        return version
 
     def _section(self, calls: list[Call], fillers: list[Tensor]) -> list[Step]:
         self.steps = []
@@ -200,16 +207,15 @@ class _Planner:
         op, device = call.op.name, choice.backend.device
         policy = self.precision.of(op)
         if choice.backend.computes_in(op, policy) is None:
-            known = choice.backend.computes
-            # Where it has no arithmetic at all for a precision, the next op would be refused too.
-            whole = f"precision={next(iter(known))}, " if known and policy not in known else ""
-            raise PluginError(
-                f"backend '{choice.backend.name}' does not compute {op} in {policy} "
-                f"(chosen by {choice.chosen_by})",
-                slug="precision-unsupported",
-                supported=", ".join(known) or "none",
-                do=f"{whole}precision_of.{op}=fp32, or another backend for it",
-            )
+            raise _unsupported(choice, op, policy)
+        arguments = self._arguments(call, device, fillers)
+        accumulate = self._accumulate(call.half.signature, arguments)
+        if "accumulate" in arguments:
+            arguments["accumulate"] = accumulate
+        self.steps.append(Step("op", call.hook, arguments, choice, call, accumulate))
+
+    def _arguments(self, call: Call, device: str, fillers: list[Tensor]) -> dict[str, Any]:
+        """What a call is given: a version of each tensor on its device, in the shape it sees."""
         signature = call.half.signature
         arguments: dict[str, Any] = {}
         for argument in signature.arguments:
@@ -218,106 +224,21 @@ class _Planner:
                 arguments[argument.name] = value
                 continue
             assert argument.role is not None
-            dtype = self.precision.dtype(argument.role.dtype, op)
+            dtype = self.precision.dtype(argument.role.dtype, call.op.name)
             if argument.role.dtype == "own":
-                dtype = self._own_dtype(value)
+                dtype = self.versions.own_dtype(value)
             if argument.role is State:
-                version = self._to_update(value.root, device, dtype)
+                version = self.versions.to_update(value.root, device, dtype)
             elif signature.writes(argument):
-                version = self._to_write(value.root, device, dtype, argument.role is Acc)
+                version = self.versions.to_write(value.root, device, dtype, argument.role is Acc)
             else:
-                version = self._to_read(value.root, device, dtype, choice, fillers)
+                version = self.versions.to_read(value.root, device, dtype, fillers, self.steps)
             shape = merge_leading(value.shape, len(argument.dims))
             assert shape is not None
             arguments[argument.name] = View(version, shape)
-        accumulate = self._accumulate(signature, arguments, choice)
-        if "accumulate" in arguments:
-            arguments["accumulate"] = accumulate
-        self.steps.append(Step("op", call.hook, arguments, choice, call, accumulate))
+        return arguments
 
-    def _own_dtype(self, tensor: Tensor) -> np.dtype:
-        origin = self.origin.get(tensor.root)
-        return origin.dtype if origin else self.precision.dtype(tensor.root.dtype, "")
-
-    def _to_write(self, root: Tensor, device: str, dtype: np.dtype, acc: bool) -> Version:
-        if not acc:
-            return self._originate(root, device, dtype, "activation")
-        key = (root, device, dtype)
-        if key not in self.versions:
-            self.versions[key] = Version(root, device, dtype, "gradient")
-        return self.versions[key]
-
-    def _to_update(self, root: Tensor, device: str, dtype: np.dtype) -> Version:
-        """The one copy of a state: where its first call is."""
-        version = self.origin.get(root) or self._originate(root, device, dtype, "state")
-        if version.device != device:
-            raise ConfigError(
-                f"{root.name} is updated on {version.device}, and then on {device}",
-                slug="state-elsewhere",
-                do="choose backends on one device for the ops that update it",
-            )
-        return version
-
-    def _to_read(
-        self, root: Tensor, device: str, dtype: np.dtype, choice: Choice, fillers: list[Tensor]
-    ) -> Version:
-        """The copy of a tensor that a call can read, made by a cast or a copy where there is none."""
-        key = (root, device, dtype)
-        if key in self.versions:
-            return self.versions[key]
-        if root.kind == "input":
-            given = self._input(root, device)
-            return given if given.dtype == dtype else self._cast(given, dtype, self.steps)
-        if root in fillers:
-            version = self._originate(root, device, dtype, "activation")
-            self.steps.append(Step("zero", "zero", {"buffer": View(version, root.shape)}))
-            return version
-        origin = self.origin[root]
-        steps = self.refresh if origin.kind == "parameter" else self.steps
-        if origin.dtype != dtype and origin.kind == "parameter":
-            # One call over the arena makes it, with all others.
-            origin = self._variant(origin, origin.device, dtype)
-        elif origin.dtype != dtype:
-            # Cast where the tensor is: the narrower of two copies is what then travels.
-            origin = self._cast(origin, dtype, steps)
-        if origin.device != device:
-            origin = self._copy(origin, device, steps)
-        return origin
-
-    def _input(self, root: Tensor, device: str) -> Version:
-        """An input as the host fills it, in its own dtype; each device has its own copy of it."""
-        dtype = self.precision.dtype(root.dtype, "")
-        found = self.versions.get((root, device, dtype))
-        return found or self._originate(root, device, dtype, "input")
-
-    def _cast(self, source: Version, dtype: np.dtype, steps: list[Step]) -> Version:
-        made = self._variant(source, source.device, dtype)
-        choice = self.dispatch.choose("cast")
-        if choice.backend.device != source.device:
-            raise cast_elsewhere(str(source), dtype, choice)
-        flat = (source.tensor.size,)
-        half = self.dispatch.ops["cast"].forward
-        arguments = {"out_P": View(made, flat), "x_P": View(source, flat)}
-        call = Call(self.dispatch.ops["cast"], half, arguments, {"P": flat[0]})
-        steps.append(Step("cast", "cast", arguments, choice, call))
-        return made
-
-    def _copy(self, source: Version, device: str, steps: list[Step]) -> Version:
-        made = self._variant(source, device, source.dtype)
-        shape = source.tensor.shape
-        arguments = {"source": View(source, shape), "target": View(made, shape)}
-        steps.append(Step("copy", "copy", arguments))
-        return made
-
-    def _variant(self, source: Version, device: str, dtype: np.dtype) -> Version:
-        key = (source.tensor, device, dtype)
-        if key not in self.versions:
-            # The host fills an input; what is cast from it is made anew in each forward.
-            kind = "activation" if source.kind == "input" else source.kind
-            self.versions[key] = Version(source.tensor, device, dtype, kind)
-        return self.versions[key]
-
-    def _accumulate(self, signature: Signature, arguments: dict[str, Any], choice: Choice) -> bool:
+    def _accumulate(self, signature: Signature, arguments: dict[str, Any]) -> bool:
         """Whether a call adds to its gradients already in the first micro-batch.
 
         It must, once one of them was written before; those that were not are zeroed first.
@@ -346,12 +267,12 @@ class _Planner:
         """Bring gradients that were made on other devices home, and add them up there."""
         self.steps = []
         for gradient in self._gradients.values():
-            home = self.origin[gradient]
+            home = self.versions.origin[gradient]
             written = self.written_gradients.get(gradient, [])
             away = [v for v in written if v is not home]
             for number, version in enumerate(away):
                 if number == 0 and home not in written:
-                    self._copy_onto(version, home)
+                    self.steps.append(copy_onto(version, home))
                     continue
                 landed = Tensor(
                     f"{gradient.name} from {version.device}",
@@ -360,15 +281,10 @@ class _Planner:
                     "gradient",
                     gradient.program,
                 )
-                landing = self._originate(landed, self.home, FLOAT32, "gradient")
-                self._copy_onto(version, landing)
+                landing = self.versions.originate(landed, self.home, FLOAT32, "gradient")
+                self.steps.append(copy_onto(version, landing))
                 self._add(home, landing)
         return self.steps
-
-    def _copy_onto(self, source: Version, target: Version) -> None:
-        shape = source.tensor.shape
-        arguments = {"source": View(source, shape), "target": View(target, shape)}
-        self.steps.append(Step("copy", "copy", arguments))
 
     def _add(self, total: Version, other: Version) -> None:
         choice = self.dispatch.choose("residual_forward")

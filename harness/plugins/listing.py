@@ -1,5 +1,6 @@
 """List the installed plugins from their metadata. Imports none of them, and no NumPy."""
 
+import argparse
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
 
@@ -8,6 +9,17 @@ GROUPS = (
     ("harness.ops", "ops of plugins", "+ops.NAME=BACKEND"),
     ("harness.wrappers", "wrappers", "wrappers=[NAME]"),
 )
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `harness backends`."""
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """`harness backends`. Returns the exit code."""
+    print("\n".join(installed_lines()))
+    return 0
 
 
 def installed_lines() -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Find backends, load only those that a run names, check them against the contract, explain failures.
+"""Load the backends that a run names, check them against the contract, and explain failures.
 
 A backend is a module: a `plugin.py` behind an entry point of the group `harness.backends`, or any
 Python file. It states
@@ -7,18 +7,16 @@ Python file. It states
     arrays = "numpy"           the kind of array its functions take: numpy, memoryview, ...
     computes = {"fp32": "f32"} precision -> the arithmetic it uses, or {op: arithmetic}
 
-and holds plain functions marked `@hookimpl`, named and written exactly as the specifications. What it
-does not hold, it does not have. Listing reads metadata and imports nothing.
+and holds plain functions marked `@hookimpl`, with the names and arguments of the specifications. A hook
+that it does not hold, it does not have.
 """
 
 import hashlib
 import importlib.util
-import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, partial
-from importlib.metadata import EntryPoint, entry_points
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -26,17 +24,24 @@ from typing import Any
 import pluggy
 
 from harness import ROOT, __version__
-from harness.contract import Op, OpTable, core_ops, read_op, reference
-from harness.contract.precision import POLICIES
+from harness.contract import OpTable, core_ops, reference
 from harness.contract.signature import source_line
 from harness.contract.table import nearest
 from harness.device import Device
 from harness.device import hooks as device
 from harness.errors import ConfigError, OpNotImplemented, PluginError
+from harness.plugins.discovery import (
+    BACKENDS,
+    WRAPPERS,
+    all_ops,
+    broken,
+    distribution_of,
+    import_plugin,
+    installed,
+    only,
+)
+from harness.plugins.signatures import check_function, variants_of
 
-BACKENDS = "harness.backends"
-OPS = "harness.ops"
-WRAPPERS = "harness.wrappers"
 MARK = "harness_impl"
 
 
@@ -170,22 +175,6 @@ def _is_array(value: Any) -> bool:
     return hasattr(value, "dtype")
 
 
-def installed(group: str = BACKENDS) -> dict[str, EntryPoint]:
-    """The plugins of a group by name, read from metadata; nothing is imported."""
-    return {point.name: point for point in entry_points(group=group)}
-
-
-def all_ops() -> OpTable:
-    """The core's ops, and those that plugins declare, which are loaded when first asked for."""
-    return OpTable(
-        core_ops(), {name: partial(_load_op, point) for name, point in installed(OPS).items()}
-    )
-
-
-def _load_op(point: EntryPoint) -> Op:
-    return read_op(_import(_only(point, OPS), "op"), point.name)
-
-
 def load(name: str, ops: OpTable) -> Backend:
     """The backend of this name (or `reference`, or a path ending in .py), imported and checked.
 
@@ -205,8 +194,8 @@ def load(name: str, ops: OpTable) -> Backend:
             do="choose one of these, or give a file: ops.layernorm=./my_layernorm.py\n"
             "or pip install the package that has it (docs/plugins.md)",
         )
-    point = _only(points[name], BACKENDS)
-    return check(_import(point, "backend"), name, _distribution(point), ops)
+    point = only(points[name], BACKENDS)
+    return check(import_plugin(point, "backend"), name, distribution_of(point), ops)
 
 
 def load_file(path: Path, ops: OpTable) -> Backend:
@@ -228,7 +217,7 @@ def load_file(path: Path, ops: OpTable) -> Backend:
         exec(compile(source, path, "exec"), vars(module))
     except (Exception, SystemExit) as error:
         del sys.modules[module_name]
-        raise _broken(f"the backend file {path.name}", str(path), error) from error
+        raise broken(f"the backend file {path.name}", str(path), error) from error
     return check(module, str(path), f"sha256 {digest[:16]}", ops)
 
 
@@ -252,8 +241,8 @@ def load_wrapper(name: str, ops: OpTable) -> Any:
                 nearest=nearest(name, points),
                 installed=", ".join(sorted(points)) or "none",
             )
-        point = _only(points[name], WRAPPERS)
-        wrapper = check(_import(point, "wrapper"), name, _distribution(point), ops)
+        point = only(points[name], WRAPPERS)
+        wrapper = check(import_plugin(point, "wrapper"), name, distribution_of(point), ops)
     if "wrap_op" not in wrapper:
         raise PluginError(
             f"wrapper '{name}' ({wrapper.source}) does not implement wrap_op",
@@ -288,49 +277,6 @@ def configure(backend: Backend, given: Mapping[str, str]) -> None:
         backend.functions["configure"]({**defaults, **given})
 
 
-def _only(point: EntryPoint, group: str) -> EntryPoint:
-    """The plugin, if no other distribution has one of the same name: none silently hides another."""
-    rivals = {_distribution(rival) for rival in entry_points(group=group, name=point.name)}
-    if len(rivals) > 1:
-        raise PluginError(
-            f"'{point.name}' is declared by more than one distribution",
-            slug="plugin-ambiguous",
-            found=", ".join(sorted(rivals)),
-            do="uninstall all but one, or give a file",
-        )
-    return point
-
-
-def _import(point: EntryPoint, kind: str) -> ModuleType:
-    try:
-        module = point.load()
-    except (Exception, SystemExit) as error:
-        what = f"the {kind} '{point.name}' of {_distribution(point)}"
-        raise _broken(what, point.value, error) from error
-    if not isinstance(module, ModuleType):
-        raise PluginError(
-            f"the {kind} '{point.name}' of {_distribution(point)} is not a module",
-            slug="plugin-not-a-module",
-            found=f"{point.value} is a {type(module).__name__}",
-        )
-    return module
-
-
-def _broken(what: str, where: str, error: BaseException) -> PluginError:
-    reason = f"{type(error).__name__}: {error}"
-    return PluginError(
-        f"{what} cannot be imported",
-        slug="plugin-import-failed",
-        where=where,
-        reason=reason,
-        effect="nothing else is affected; runs that do not name it work",
-    )
-
-
-def _distribution(point: EntryPoint) -> str:
-    return f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown distribution"
-
-
 def check(module: ModuleType, name: str, source: str, ops: OpTable) -> Backend:
     """A module as a Backend, or a PluginError that says what in it breaks the contract.
 
@@ -341,7 +287,7 @@ def check(module: ModuleType, name: str, source: str, ops: OpTable) -> Backend:
     for attribute, value in vars(module).items():
         if getattr(value, MARK, None) is None:
             continue
-        _check_function(attribute, value, name, source, ops)
+        check_function(attribute, value, name, source, ops)
         functions[attribute] = value
     manager = pluggy.PluginManager("harness")
     manager.add_hookspecs(device)
@@ -378,71 +324,8 @@ def check(module: ModuleType, name: str, source: str, ops: OpTable) -> Backend:
         capturable=bool(getattr(module, "capturable", False)),
         slow=str(getattr(module, "slow", "")),
         options=getattr(module, "options", {}),
-        variants=_variants(module, name, source, ops),
+        variants=variants_of(module, name, source, ops),
     )
-
-
-def _variants(
-    module: ModuleType, name: str, source: str, ops: OpTable
-) -> Mapping[tuple[str, str], Callable[..., Any]]:
-    """The module's functions for single precisions, held to the same signatures as the others."""
-    found: dict[tuple[str, str], Callable[..., Any]] = getattr(module, "variants", {})
-    for (hook, precision), function in found.items():
-        _check_function(hook, function, name, source, ops)
-        if precision not in POLICIES:
-            raise PluginError(
-                f"backend '{name}' ({source}) has a variant of {hook} for '{precision}'",
-                slug="unknown-precision-variant",
-                there_are=", ".join(POLICIES),
-            )
-    return found
-
-
-def _check_function(hook: str, function: Any, name: str, source: str, ops: OpTable) -> None:
-    def refuse(why: str, **facts: object) -> PluginError:
-        return PluginError(
-            f"{hook} of backend '{name}' ({source}) is refused: {why}",
-            slug="plugin-refused",
-            where=source_line(function),
-            **facts,
-        )
-
-    if not inspect.isfunction(function):
-        raise refuse(
-            f"it is a {type(function).__name__}, not a plain function",
-            do="mark a plain function that calls it",
-        )
-    if hook in device.HOOKS:
-        spec: Callable[..., Any] = getattr(device, hook)
-    else:
-        if not any(hook in op.hooks for op in _candidates(hook, ops)):
-            raise refuse("no op has a half of this name", nearest=nearest(hook, ops.hooks))
-        spec = ops.half(hook).spec
-    expected = list(inspect.signature(spec).parameters)
-    parameters = inspect.signature(function).parameters.values()
-    plain = all(
-        p.kind is p.POSITIONAL_OR_KEYWORD and p.default is inspect.Parameter.empty
-        for p in parameters
-    )
-    if [p.name for p in parameters] != expected or not plain:
-        raise refuse(
-            "its arguments differ from the specification",
-            expected=f"{hook}({', '.join(expected)})",
-            found=f"{hook}{_plain(inspect.signature(function))}",
-            do="same names, same order, no defaults, no *args, nothing keyword-only",
-        )
-
-
-def _plain(signature: inspect.Signature) -> inspect.Signature:
-    """A signature without its annotations: names, defaults, * and / remain."""
-    empty = inspect.Parameter.empty
-    parameters = [p.replace(annotation=empty) for p in signature.parameters.values()]
-    return inspect.Signature(parameters)
-
-
-def _candidates(hook: str, ops: OpTable) -> list[Op]:
-    stem = hook.removesuffix("_forward").removesuffix("_backward")
-    return [ops[name] for name in dict.fromkeys((stem, hook)) if name in ops]
 
 
 def require(backend: Backend, hook: str, chosen_by: str, ops: OpTable) -> Callable[..., Any]:

@@ -50,6 +50,10 @@ class RunLog:
         """Seconds since training began."""
         return time.perf_counter() - self._started_s
 
+    def compiling(self, backend: str, done: int, count: int) -> None:
+        """Said before the first of so many kernels is compiled, and after each."""
+        self._reporter.compiling(backend, done, count)
+
     def compiled(self, spent: dict[str, float], step: int) -> None:
         """spent: backend -> seconds of compiling."""
         for name, seconds in spent.items():

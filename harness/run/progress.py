@@ -56,6 +56,7 @@ class Reporter:
         self._stream = sys.stdout if stream is None else stream
         self._bar: Any = None
         self._refreshed_s = -math.inf
+        self._compiling: Any = None  # the task of the bar that counts kernels
         if _is_terminal(self._stream):
             self._bar = _make_bar(self._stream, steps)
 
@@ -69,6 +70,19 @@ class Reporter:
     def line(self, text: str) -> None:
         """Print any other line: what the run goes on from, a validation loss."""
         self._print(text)
+
+    def compiling(self, backend: str, done: int, count: int) -> None:
+        """Say before it begins that kernels are compiled; on a terminal, count them in a bar."""
+        if done == 0:
+            self._print(f"compiling  {count} kernels of {backend}, kept on disk")
+        if self._bar is None:
+            return
+        with suppress(OSError, ValueError):
+            if done == 0:
+                self._compiling = self._bar.add_task("compiling", total=count)
+            self._bar.update(self._compiling, completed=done, refresh=True)
+            if done == count:
+                self._bar.remove_task(self._compiling)
 
     def __enter__(self) -> Self:
         if self._bar is not None:
@@ -111,7 +125,7 @@ def _make_bar(stream: TextIO, steps: int) -> Any:
 
     no_color = bool(os.environ.get("NO_COLOR"))
     bar = Progress(
-        TextColumn("training"),
+        TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         console=Console(file=stream, no_color=no_color),

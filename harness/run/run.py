@@ -30,6 +30,7 @@ from harness.run.starting_model import check_tokenizer, starting_model
 from harness.run.starting_moments import load_moments
 from harness.run.step_queue import StepQueue
 from harness.run.validation import Validated, Validation
+from harness.training.compile_ahead import compile_ahead
 from harness.training.trainer import Trainer
 
 
@@ -101,6 +102,9 @@ class Run:
         # Of each start, because a run may go on elsewhere.
         capture = self.trainer.device_step.capture
         self.log.record("start", self.step, **self._computed_with.record(), capture=capture)
+        stop = self.stop
+        ahead = compile_ahead(self.trainer, self.log.compiling, lambda: stop.signal is not None)
+        self.log.compiled(ahead, self.step)
         if self.config.validate_at_start and not found:
             self._validate(self.config.validation_batches)
         self._train()

@@ -6,7 +6,7 @@ Where the memory will not do, the error lists the remedies: what to type for a r
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from harness.execution.parameters import LOW
+from harness.planning.layout import BF16_WEIGHTS
 from harness.planning.memory_budget import MemoryNeed, host_bytes, lasting_bytes
 from harness.planning.plan import Plan
 from harness.training.training_plan import TrainerSettings, TrainingPlan
@@ -56,7 +56,7 @@ def need_of_step(training: TrainingPlan) -> MemoryNeed:
     need = MemoryNeed(
         lambda needed, available: remedies(training.settings, needed, available, activations)
     )
-    saved = sum(n for name, n in arenas.items() if name not in ("gradient", LOW))
+    saved = sum(n for name, n in arenas.items() if name not in ("gradient", BF16_WEIGHTS))
     if training.home.device == "host":
         what = f"parameters and their {', '.join(n for n in arenas if n != 'parameter')}"
         need.add(what, sum(arenas.values()))

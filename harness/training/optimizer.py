@@ -19,7 +19,8 @@ import numpy as np
 from harness.contract.table import nearest
 from harness.device import reading
 from harness.errors import ConfigError, OpNotImplemented
-from harness.execution.parameters import LOW, Parameters
+from harness.execution.parameters import Parameters
+from harness.planning.layout import BF16_WEIGHTS
 from harness.plugins.dispatch import EVERY_OP, Choice, Dispatch, bind
 from harness.plugins.scratch import MAX_BYTES, lending, needed
 from harness.training.shards import Span, groups
@@ -129,7 +130,7 @@ class Optimizer:
         self._parameters = parameters
         self._device = parameters.device
         self._t = 0
-        self._choice = update_choice(settings, dispatch, parameters.has_low)
+        self._choice = update_choice(settings, dispatch, parameters.has_bf16_weights)
         self._norm_choice = dispatch.choose("squared_norm")
         self._guard_choice = dispatch.choose("guard")
         self._clip_choice = dispatch.choose("clip_scale")
@@ -171,7 +172,7 @@ class Optimizer:
             self._ready(self._choice, partial(function, *self._arguments(span)), len(span))
             for span in spans
         ]
-        if self._parameters.has_low and not fused:
+        if self._parameters.has_bf16_weights and not fused:
             updates.append(self._parameters.updated)
         return updates
 
@@ -192,7 +193,7 @@ class Optimizer:
         if self._choice.hook == MASTER:
             at_random = self._parameters.rounding == "stochastic"
             key = adapt(self._parameters.key) if at_random else None
-            weights = [part("parameter"), part(LOW)]
+            weights = [part("parameter"), part(BF16_WEIGHTS)]
             scales = [lr, correction, clip, key]
             return [*weights, *moments, part("gradient"), *scales, *scalars, span.start]
         return [part("parameter"), *moments, part("gradient"), lr, correction, clip, *scalars]
@@ -227,6 +228,16 @@ class Optimizer:
     @property
     def choices(self) -> tuple[Choice, ...]:
         return (self._choice, self._norm_choice, self._guard_choice, self._clip_choice)
+
+    def calls(self, loss_N: Any) -> list[tuple[Choice, list[Any]]]:
+        """Every op of an update, with its arguments. loss_N: what the guard looks at."""
+        spans = groups(self._parameters.layout, self.settings.decay, self.settings.weight_decay)
+        calls = [(self._choice, self._arguments(span)) for span in spans]
+        if self._norm:
+            whole = self._parameters.flat("gradient", 0, self._parameters.layout.trained)
+            calls.append((self._norm_choice, [self._sum, whole]))
+        calls.append((self._guard_choice, [self._clip, loss_N]))
+        return calls
 
     def reset(self) -> None:
         """Make updates possible again after a step that was not finite."""

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from harness.contract import Argument
 from harness.contract.precision import BFLOAT16, FLOAT32
 from harness.errors import HarnessError
-from harness.execution.parameters import LOW
 from harness.planning.bf16_weights import TRAINED, part_of
+from harness.planning.layout import BF16_WEIGHTS
 from harness.planning.memory_budget import available_bytes
 from harness.planning.plan import Plan, Step
 from harness.plugins.loading import Backend
@@ -68,7 +68,7 @@ def totals(training: TrainingPlan) -> Iterator[str]:
         state = sum(version.nbytes for version in plan.states)
         yield f"            {state / MIB:,.1f} MiB of state, kept from call to call"
     frozen = layout.total - layout.trained
-    names = ", ".join("low (bfloat16)" if name == LOW else name for name in arenas)
+    names = ", ".join("low (bfloat16)" if name == BF16_WEIGHTS else name for name in arenas)
     yield (
         f"            {sum(arenas.values()) / MIB:,.1f} MiB on {plan.home}: {names} "
         f"({layout.trained:,} numbers each, {layout.decayed:,} of them decayed"

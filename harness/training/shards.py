@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.errors import ConfigError
-from harness.execution.parameters import NUMBERS, Layout
+from harness.planning.layout import NUMBERS, Layout
 
 
 @dataclass(frozen=True)

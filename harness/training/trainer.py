@@ -20,9 +20,9 @@ from harness.decoding.decoder import Decoder, NextToken, Recomputer
 from harness.device import HOST, reads_late
 from harness.errors import ConfigError, NumericsError
 from harness.execution.executor import Executor
-from harness.execution.parameters import Parameters
+from harness.execution.parameters import Parameters, bf16_weight_bytes
 from harness.models.model_file import ModelFile
-from harness.planning.memory_budget import host_bytes, low_bytes
+from harness.planning.memory_budget import host_bytes
 from harness.plugins.op_errors import naming_the_op
 from harness.training.device_step import DeviceStep, why_not_captured
 from harness.training.memory_checks import (
@@ -105,7 +105,7 @@ class Trainer:
     def another(self, B: int, T: int, head: str = "loss") -> Executor:
         """A forward of the same parameters at another batch or length: validation, samples."""
         plan = self.plan.calls_for(B, T, head, train=False)
-        need = host_bytes(plan) + low_bytes(plan, self.parameters)
+        need = host_bytes(plan) + bf16_weight_bytes(plan, self.parameters)
         what = f"activations of a forward of {B} x {T} tokens"
         self.memory.add(what, need)
         self.memory.check(plan)

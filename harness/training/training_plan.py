@@ -7,9 +7,9 @@ from typing import Any
 from harness.contract import OpTable
 from harness.contract.precision import Precision
 from harness.errors import ConfigError
-from harness.execution.parameters import LOW, arena_bytes, make_layout
 from harness.models.gpt2 import GPT2, Adapter, build
 from harness.planning.arena import ArenaUse
+from harness.planning.layout import BF16_WEIGHTS, arena_bytes, make_layout
 from harness.planning.memory_budget import lasting_bytes
 from harness.planning.plan import Plan
 from harness.planning.planner import make_plan
@@ -89,7 +89,7 @@ class TrainingPlan:
         """The flat arenas at home: parameters (in bfloat16 too, where ops read these), gradients,
         moments.
         """
-        low = [LOW] if self.calls.renewals else []
+        low = [BF16_WEIGHTS] if self.calls.renewals else []
         names = ["parameter", *low, "gradient", *self.settings.optimizer.moments]
         return {name: arena_bytes(self.layout, name) for name in names}
 
@@ -99,7 +99,7 @@ class TrainingPlan:
         home, arenas = self.calls.home, self.arena_bytes
         use = self.calls.arenas.get(home, ArenaUse(0, 0, 0))
         moments = sum(arenas[name] for name in self.settings.optimizer.moments)
-        low = {"weights in bfloat16": arenas[LOW]} if LOW in arenas else {}
+        low = {"weights in bfloat16": arenas[BF16_WEIGHTS]} if BF16_WEIGHTS in arenas else {}
         return {
             "parameters": arenas["parameter"],
             **low,

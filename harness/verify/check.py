@@ -9,8 +9,8 @@ from harness.interchange.llmc.debug_state import LlmcDebugState
 from harness.machine.threads import threads_for, using_threads
 from harness.models.gpt2 import GPT2
 from harness.models.model_file import ModelFile
+from harness.plugins import all_ops
 from harness.plugins.dispatch import EXPAND
-from harness.plugins.loading import all_ops
 from harness.training.trainer import Trainer
 from harness.training.training_plan import TrainerSettings
 from harness.verify import steps_check

@@ -1,5 +1,6 @@
 """`harness verify MODEL STATE [key=value ...]` and `harness verify write FOLDER [key=value ...]`."""
 
+import argparse
 import json
 import os
 from pathlib import Path
@@ -20,6 +21,30 @@ from harness.verify.write import write_files
 SHAPE = ("model", *(f"model.{size}" for size in SIZES))
 VOCABULARY = 256  # where the model's preset leaves it to a tokenizer
 FAILED = 6  # the exit code of NumericsError: a result outside its tolerance
+VERIFY_KEYS = """\
+harness verify MODEL.bin STATE.bin [backend=NAME] [ops.NAME=BACKEND] [precision=fp32|bf16]
+    steps=N         AdamW steps, 10; 0 leaves them out
+    report=FILE     the table as JSON
+    exit code 0: all within bounds; 6: a row is not
+harness verify write FOLDER [model=PRESET] [model.layers=N ...] [B=4] [T=16] [seed=0]
+    model.bin and debug_state.bin of a small seeded model, computed in float64"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `harness verify`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = VERIFY_KEYS
+    parser.add_argument("model", metavar="MODEL", help="model.bin; or `write`: make such files")
+    parser.add_argument("state", metavar="STATE", help="debug_state.bin; of `write`: the folder")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """`harness verify`. Returns the exit code."""
+    if arguments.model == "write":
+        return run_verify_write(arguments.state, arguments.overrides)
+    return run_verify(arguments.model, arguments.state, arguments.overrides)
 
 
 def run_verify(model_path: str, state_path: str, overrides: list[str]) -> int:

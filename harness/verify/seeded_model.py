@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from harness.contract.precision import FLOAT32
-from harness.execution.parameters import named_stream
 from harness.models.gpt2 import GPT2
+from harness.models.initial_values import named_stream
 from harness.models.kinds import MATRICES, kind_of
 
 SPREAD = 0.2  # of biases, and of LayerNorm weights about 1

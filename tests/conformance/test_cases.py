@@ -3,12 +3,13 @@ import itertools
 import numpy as np
 import pytest
 
+from harness.conformance.cases.case import CACHE, data_of, parse_case
 from harness.conformance.cases.data import STYLES
-from harness.conformance.cases.listing import CACHE, cases_of, data_of, parse_case
+from harness.conformance.cases.listing import cases_of
 from harness.conformance.trial import prepare
 from harness.device import ALIGNMENT, HOST
 from harness.errors import ConfigError
-from harness.plugins.loading import all_ops
+from harness.plugins import all_ops
 
 OPS = all_ops()
 

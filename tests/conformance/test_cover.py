@@ -6,7 +6,7 @@ import pytest
 from harness.conformance.cases.cover import covering, is_small, met, takes_long
 from harness.conformance.cases.listing import cases_of
 from harness.conformance.judge import judge, judge_function
-from harness.plugins.loading import Backend, all_ops
+from harness.plugins import Backend, all_ops
 from tests.conformance.wrong import all_wrong
 
 OPS = all_ops()

@@ -3,7 +3,7 @@
 import pytest
 
 from harness.conformance.judge import judge_function
-from harness.plugins.loading import all_ops
+from harness.plugins import all_ops
 from tests.conformance.honest import TEMPORARIES, all_honest, drawn_cases
 
 OPS = all_ops()

@@ -8,7 +8,7 @@ import pytest
 
 from harness.conformance.judge import judge, judge_function
 from harness.contract import read_op
-from harness.plugins.loading import all_ops, load
+from harness.plugins import all_ops, load
 from tests.conformance.kernels import matmul, matmul_backward
 
 OPS = all_ops()

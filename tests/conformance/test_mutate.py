@@ -11,7 +11,7 @@ from harness.mutation import mutate as tool
 from harness.mutation import report as mutation_report
 from harness.mutation import workers
 from harness.mutation.mutants import mutate, mutations_of
-from harness.plugins.loading import all_ops
+from harness.plugins import all_ops
 
 KERNEL = '''
 """A text, with 1 + 1 in it."""

@@ -8,7 +8,7 @@ from harness.conformance.judge import judge_function
 from harness.conformance.tolerance import error_in_tolerances, tolerance, u_in
 from harness.contract import Magnitude
 from harness.errors import PluginError
-from harness.plugins.loading import all_ops
+from harness.plugins import all_ops
 from tests.conformance.kernels import matmul, matmul_backward, matmul_tf32, writing_zeros
 
 OPS = all_ops()
@@ -83,7 +83,7 @@ def test_a_kernel_that_writes_zeros_fails_at_every_precision(hook, precision, ar
 
 @pytest.mark.parametrize(("precision", "arithmetic"), PRECISIONS)
 def test_zeros_fail_a_long_sum_too(precision, arithmetic):
-    from harness.conformance.cases.listing import parse_case
+    from harness.conformance.cases.case import parse_case
 
     case = parse_case(f"matmul_forward[N=8,I=768,O=8,normal,seed=0,{precision}]", OPS)
     kernel = writing_zeros(OPS.half("matmul_forward"))

@@ -13,7 +13,7 @@ from harness.conformance.check import run_check
 from harness.conformance.judge import judge, judge_function
 from harness.conformance.report import merged, row_of, write_report
 from harness.errors import ConfigError, NumericsError, OpNotImplemented, PluginError
-from harness.plugins.loading import all_ops, load
+from harness.plugins import all_ops, load
 from tests.conformance.kernels import matmul
 
 OPS = all_ops()

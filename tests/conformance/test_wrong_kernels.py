@@ -3,7 +3,7 @@
 import pytest
 
 from harness.conformance.judge import judge_function
-from harness.plugins.loading import all_ops
+from harness.plugins import all_ops
 from tests.conformance.wrong import all_wrong
 from tests.conformance.wrong.loose import LLM_C, lets_through
 

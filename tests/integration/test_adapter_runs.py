@@ -8,10 +8,10 @@ import pytest
 from safetensors.numpy import load_file
 
 from harness import cli
-from harness.execution.parameters import initial_values
 from harness.interchange.huggingface.peft import load_peft
 from harness.interchange.opening import open_model
 from harness.models.gpt2 import GPT2, build
+from harness.models.initial_values import initial_values
 from harness.models.kinds import tensor_shapes
 from harness.models.lora import Lora
 from harness.plugins.loading import all_ops

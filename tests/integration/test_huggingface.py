@@ -8,7 +8,8 @@ import pytest
 
 from harness import tokenizers
 from harness.errors import CheckpointError
-from harness.interchange.huggingface.folder import HuggingFaceModel, write_huggingface
+from harness.interchange.huggingface.folder import HuggingFaceModel
+from harness.interchange.huggingface.writing import write_huggingface
 from harness.models.gpt2 import GPT2
 from harness.models.kinds import tensor_shapes
 from harness.plugins.loading import all_ops

@@ -10,7 +10,7 @@ import pytest
 from harness.contract import core_ops
 from harness.device import HOST
 from harness.execution.parameters import Parameters
-from harness.interchange.huggingface.folder import write_huggingface
+from harness.interchange.huggingface.writing import write_huggingface
 from harness.interchange.initial_model import InitialModel
 from harness.interchange.llmc.model import write_llmc_model
 from harness.interchange.model_folder import write_model_folder

@@ -250,7 +250,7 @@ def test_what_is_published_is_gpt2_124m_on_one_batch():
 
 
 def test_a_huggingface_folder_of_the_model_is_verified_as_the_file_is(written, verify):
-    from harness.interchange.huggingface.folder import write_huggingface
+    from harness.interchange.huggingface.writing import write_huggingface
 
     with LlmcModel(written[0]) as source:
         write_huggingface("folder", source)

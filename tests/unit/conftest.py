@@ -17,8 +17,8 @@ from harness.machine.peaks import Peaks, Rates
 from harness.machine.processor import Machine
 from harness.models.gpt2 import GPT2, build
 from harness.planning.planner import make_plan
+from harness.plugins import all_ops
 from harness.plugins.dispatch import Dispatch
-from harness.plugins.loading import all_ops
 from harness.training.optimizer import OptimizerSettings
 from harness.training.trainer import Trainer, TrainerSettings
 

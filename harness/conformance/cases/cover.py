@@ -10,7 +10,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from harness.conformance.cases.listing import Case, is_wide, work_of
+from harness.conformance.cases.case import Case, work_of
+from harness.conformance.cases.listing import is_wide
 from harness.contract import Op
 
 CALL = 3_000

@@ -20,15 +20,13 @@ from harness.files.nonfinite import first_nonfinite
 from harness.interchange.closable import Closable
 from harness.interchange.huggingface import names
 from harness.interchange.huggingface.config import CONFIG, invalid, read_config
+from harness.interchange.huggingface.names import TOKENIZER
 from harness.interchange.huggingface.tokenizer import has_another_vocabulary
 from harness.interchange.huggingface.weights import Weights
-from harness.interchange.huggingface.writing import TOKENIZER, write_huggingface
 from harness.models.gpt2 import GPT2
 from harness.models.kinds import tensor_shapes
 from harness.tokenizers import Tokenizer
 from harness.tokenizers.gpt2 import Gpt2Tokenizer
-
-__all__ = ["HuggingFaceModel", "write_huggingface"]
 
 MAX_TOKENIZER_BYTES = 16 << 20  # 65,536 pieces of 255 bytes, or every character of Unicode
 

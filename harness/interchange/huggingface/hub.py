@@ -14,9 +14,9 @@ from pathlib import Path
 
 from harness.errors import ConfigError, DataError, ResourceError
 from harness.interchange.huggingface.config import CONFIG
+from harness.interchange.huggingface.names import TOKENIZER
 from harness.interchange.huggingface.tokenizer import ALL_IN_ONE, VOCABULARY
 from harness.interchange.huggingface.weights import INDEX, WEIGHTS
-from harness.interchange.huggingface.writing import TOKENIZER
 
 FETCHED = (CONFIG, WEIGHTS, INDEX, "model-*-of-*.safetensors", TOKENIZER, VOCABULARY, ALL_IN_ONE)
 TIMEOUT_S = 10  # for the first answer; a download that has begun may take its time

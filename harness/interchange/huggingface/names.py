@@ -15,6 +15,9 @@ from harness.contract import Shape
 from harness.models.gpt2 import GPT2
 from harness.models.kinds import tensor_shapes
 
+TOKENIZER = "harness_tokenizer.json"
+"""Our own record of the tokenizer, in a folder that we wrote."""
+
 PREFIX = "transformer."
 HEAD = "lm_head.weight"  # the token embedding once more, where a file has it at all
 

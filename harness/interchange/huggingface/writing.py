@@ -19,6 +19,8 @@ from harness.files.staging import whole_folder
 from harness.files.tensor_file import dtype_of
 from harness.interchange.huggingface import names
 from harness.interchange.huggingface.config import CONFIG, config_of
+from harness.interchange.huggingface.folder import HuggingFaceModel
+from harness.interchange.huggingface.names import TOKENIZER
 from harness.interchange.huggingface.tokenizer import tokenizer_files
 from harness.interchange.huggingface.weights import DTYPES, WEIGHTS
 from harness.interchange.safetensors_file import BLOCK_BYTES, write_safetensors
@@ -26,7 +28,6 @@ from harness.models.gpt2 import GPT2
 from harness.models.kinds import tensor_shapes
 from harness.models.model_file import ModelFile
 
-TOKENIZER = "harness_tokenizer.json"
 # Whose layout it is; some versions of transformers refuse a file without.
 METADATA = {"format": "pt"}
 
@@ -112,10 +113,6 @@ class _Writing:
 
 def _compare(stage: Path, folder: Path, digests: dict[str, bytes]) -> None:
     """Read the folder as anybody's and compare every tensor with what was to be written."""
-    from harness.interchange.huggingface.folder import (
-        HuggingFaceModel,  # which reads what this writes
-    )
-
     with HuggingFaceModel(stage) as written:
         V = written.model.vocab_size
         space = np.empty(_largest(written.model), np.float32)

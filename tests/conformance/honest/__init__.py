@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.conformance.cases.listing import Case, drawn_case
+from harness.conformance.cases.case import Case
+from harness.conformance.cases.listing import drawn_case
 from harness.contract import OpTable
 
 # They are written to be read: each expression takes an array, which a kernel in a step may not.

@@ -5,7 +5,7 @@ from tests.conformance.honest.adamw_master import adamw_master, to_low
 from tests.conformance.wrong import wrong
 
 
-@wrong("adamw_master", "the low weights are those of before the update")
+@wrong("adamw_master", "the bf16 weights are those of before the update")
 def low_of_the_old(param_P, low_P, m_P, v_P, grad_P, lr_1, correction_2, clip_1, key_2, *settings):
     *scalars, first = settings
     to_low(low_P, param_P, key_2, first)

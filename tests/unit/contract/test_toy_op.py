@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness.errors import ConfigError, OpNotImplemented, PluginError
-from harness.plugins.loading import all_ops
+from harness.plugins import all_ops
 from harness.training.trainer import Trainer, TrainerSettings
 
 SQUARED_RELU = '''

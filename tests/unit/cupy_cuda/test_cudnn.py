@@ -10,7 +10,7 @@ import pytest
 from backends.cupy_cuda import _cudnn, _scratch
 from backends.cupy_cuda.on_cpu import cudnn as fake
 from backends.cupy_cuda.on_cpu.machine import Cpu
-from harness.conformance.cases.listing import Case
+from harness.conformance.cases.case import Case
 from harness.conformance.judge import judge
 from harness.errors import PluginError
 from harness.ops.attention import reference_backward, reference_forward

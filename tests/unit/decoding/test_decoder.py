@@ -12,8 +12,8 @@ from harness.errors import ConfigError, DataError, ResourceError
 from harness.execution.parameters import Parameters
 from harness.models.gpt2 import GPT2, build
 from harness.planning.memory_budget import MemoryNeed
+from harness.plugins import all_ops
 from harness.plugins.dispatch import Dispatch
-from harness.plugins.loading import all_ops
 
 OPS = all_ops()
 MODEL = GPT2(layers=2, heads=2, channels=16, positions=16, vocab_size=40)

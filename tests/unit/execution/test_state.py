@@ -10,7 +10,7 @@ from harness.device import HOST
 from harness.errors import ConfigError
 from harness.execution.executor import Executor
 from harness.execution.parameters import Parameters
-from harness.execution.shared_buffers import Commons
+from harness.execution.shared_buffers import SharedBuffers
 from harness.graph.program import Program
 from harness.models.gpt2 import GPT2
 from harness.models.gpt2_decode import build_decode
@@ -33,11 +33,11 @@ def decode_program(ops, T):
     return p, p.attention_decode(*cache, qkv, position)
 
 
-def executor_of(ops, T, commons=None, dispatch=None):
+def executor_of(ops, T, shared=None, dispatch=None):
     program, result = decode_program(ops, T)
     dispatch = dispatch or Dispatch(ops, {"every_op": "reference"})
     plan = make_plan(program, result, dispatch, Precision(), train=False)
-    return Executor(plan, Parameters(program, HOST), (), commons)
+    return Executor(plan, Parameters(program, HOST), (), shared)
 
 
 def run(executor, qkv, position):
@@ -73,13 +73,13 @@ def test_a_state_is_as_the_last_run_left_it(ops, qkv):
 
 
 def test_two_plans_meet_in_one_cache(ops, qkv):
-    commons = Commons()
-    many, one = executor_of(ops, 4, commons), executor_of(ops, 1, commons)
+    shared = SharedBuffers()
+    many, one = executor_of(ops, 4, shared), executor_of(ops, 1, shared)
     run(many, qkv[:, :4], 0)
     assert np.allclose(run(one, qkv[:, 4:], 4)[:, 0], attended(qkv), atol=1e-6)
 
 
-def test_without_commons_each_executor_has_its_own_and_it_is_zero_at_first(ops, qkv):
+def test_without_shared_buffers_each_executor_has_its_own_and_it_is_zero_at_first(ops, qkv):
     many, one = executor_of(ops, 4), executor_of(ops, 1)
     run(many, qkv[:, :4], 0)
     behind_zeros = qkv.copy()
@@ -88,8 +88,8 @@ def test_without_commons_each_executor_has_its_own_and_it_is_zero_at_first(ops, 
 
 
 def test_a_state_lives_on_the_device_of_its_op(ops, qkv):
-    commons, toy = Commons(), Dispatch(ops, {"every_op": TOY})
-    many, one = (executor_of(ops, T, commons, toy) for T in (4, 1))
+    shared, toy = SharedBuffers(), Dispatch(ops, {"every_op": TOY})
+    many, one = (executor_of(ops, T, shared, toy) for T in (4, 1))
     run(many, qkv[:, :4], 0)
     assert {version.device for version in one.plan.states} != {"host"}
     assert np.allclose(run(one, qkv[:, 4:], 4)[:, 0], attended(qkv), atol=1e-6)

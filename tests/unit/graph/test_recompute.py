@@ -12,7 +12,7 @@ from harness.errors import ConfigError, PluginError
 from harness.graph import recompute
 from harness.models.gpt2 import build
 from harness.models.lora import Lora
-from harness.plugins.loading import installed, load
+from harness.plugins import installed, load
 from harness.training.plan_table import totals
 from harness.training.trainer import TrainerSettings, TrainingPlan
 

@@ -12,7 +12,8 @@ import safetensors.numpy
 from harness import tokenizers
 from harness.errors import CheckpointError, ConfigError, NumericsError, ResourceError
 from harness.interchange.huggingface import writing as huggingface_writing
-from harness.interchange.huggingface.folder import HuggingFaceModel, write_huggingface
+from harness.interchange.huggingface.folder import HuggingFaceModel
+from harness.interchange.huggingface.writing import write_huggingface
 from harness.models.gpt2 import GPT2
 from tests.unit.interchange import huggingface_by_hand as by_hand
 from tests.unit.interchange.huggingface_by_hand import BFLOAT16, CONFIG, MODEL, C, V

@@ -4,10 +4,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 import threadpoolctl
-from numba import njit
+from numba import njit, prange
 
 from backends.numba_cpu import _scratch, _threads
 from backends.numba_cpu._exp import exp
+from backends.numba_cpu._kernel import exact, helper
 from backends.numba_cpu._narrow import as_bits, narrow, wide
 from backends.numba_cpu._products import multiply_nn, multiply_nt, multiply_tn
 from backends.numba_cpu._tiles import part, tile
@@ -148,3 +149,26 @@ def test_scipys_blas_has_one_thread_and_numpys_keeps_its_own():
             if info["user_api"] == "blas"
         }
     assert again == {"numpy": 2, "scipy": 1}
+
+
+@pytest.mark.parametrize("decorate", [helper, exact])
+def test_a_helper_is_compiled_into_each_place_that_calls_it(decorate):
+    @decorate
+    def named_helper(out, x, row):
+        for i in range(x.shape[1]):
+            if x[row, i] > 1:
+                out[row] += np.exp(x[row, i])
+
+    @njit(parallel=True)
+    def calls_it(out, x):
+        for row in prange(x.shape[0]):
+            named_helper(out, x, row)
+            named_helper(out, x, row)
+
+    x = np.ones((2, 3), np.float32)
+    calls_it(np.zeros(2, np.float32), x)
+    (code,) = calls_it.inspect_asm().values()
+    functions = [line for line in code.splitlines() if line.endswith("@function")]
+    # Else the name is bound to the copy of whichever kernel is loaded first: other bits, by chance.
+    assert any("calls_it" in line for line in functions)
+    assert not any("named_helper" in line for line in functions)

@@ -3,7 +3,7 @@
 import pytest
 from numba import config
 
-from harness.conformance.cases.listing import parse_case
+from harness.conformance.cases.case import parse_case
 from harness.conformance.judge import judge
 from harness.plugins.loading import all_ops, load
 

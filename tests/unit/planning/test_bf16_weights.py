@@ -26,7 +26,9 @@ def step(trainer, batch):
 
 def masters_and_low(trainer):
     layout = trainer.parameters.layout
-    return [trainer.parameters.flat(arena, 0, layout.total) for arena in ("parameter", "low")]
+    return [
+        trainer.parameters.flat(arena, 0, layout.total) for arena in ("parameter", "bf16_weights")
+    ]
 
 
 def assert_fresh(trainer):
@@ -47,18 +49,18 @@ def test_one_call_makes_them_all_and_it_is_listed(trainer):
 def test_the_arena_is_counted_once(trainer, make_trainer):
     assert sum(trainer.plan.arena_bytes.values()) == trainer.parameters.nbytes
     assert tuple(trainer.plan.arena_bytes) == trainer.parameters.arenas
-    assert trainer.plan.arena_bytes["low"] == 2 * trainer.plan.layout.total
+    assert trainer.plan.arena_bytes["bf16_weights"] == 2 * trainer.plan.layout.total
     assert trainer.plan.peak_bytes["weights in bfloat16"] == 2 * trainer.plan.layout.total
     needed = trainer.memory.nbytes
     validator = trainer.another(2, 8)
     assert trainer.memory.nbytes - needed == host_bytes(validator.plan)
     plain = make_trainer(backend="numpy", optimizer=OPTIMIZERS["adamw"])
-    assert "low" not in plain.plan.arena_bytes and plain.plan.calls.casts == []
+    assert "bf16_weights" not in plain.plan.arena_bytes and plain.plan.calls.casts == []
 
 
 def test_every_parameter_begins_at_a_multiple_of_128_bytes_there_too(trainer):
     for name in trainer.plan.layout.offsets:
-        assert trainer.parameters.view("low", name).ctypes.data % 128 == 0, name
+        assert trainer.parameters.view("bf16_weights", name).ctypes.data % 128 == 0, name
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -136,7 +138,7 @@ def test_what_is_written_from_outside_is_read_after_a_refresh(trainer):
     )
     assert trainer.parameters.is_stale(TRAINED)
     trainer.executor.refresh()
-    low = trainer.parameters.view("low", "lnfb")
+    low = trainer.parameters.view("bf16_weights", "lnfb")
     assert (low.astype(np.float32) == 1).all()
 
 
@@ -150,7 +152,7 @@ def test_an_op_in_fp32_reads_the_masters(make_trainer):
                 if view.version.tensor.name == "wte":
                     dtypes[made.hook] = view.version.dtype
                     buffer = trainer.executor._buffer(view)
-                    arena = "parameter" if view.version.dtype == FLOAT32 else "low"
+                    arena = "parameter" if view.version.dtype == FLOAT32 else "bf16_weights"
                     assert np.shares_memory(buffer, trainer.parameters.view(arena, "wte"))
     assert dtypes.pop("embedding_forward") == FLOAT32
     assert set(dtypes.values()) == {np.dtype(ml_dtypes.bfloat16)}

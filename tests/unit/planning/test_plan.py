@@ -8,8 +8,8 @@ import pytest
 from harness.contract.precision import BFLOAT16, FLOAT32, Precision
 from harness.device import ALIGNMENT, aligned
 from harness.errors import ConfigError, PluginError
-from harness.execution.parameters import make_layout
 from harness.graph.program import Program
+from harness.planning.layout import make_layout
 
 EXPANDED = dict.fromkeys(("residual_layernorm", "matmul_gelu", "matmul_cross_entropy"), "expand")
 MIXES = {

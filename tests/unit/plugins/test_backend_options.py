@@ -6,8 +6,8 @@ from harness.config import command_line
 from harness.config.config import options_of
 from harness.contract import core_ops
 from harness.errors import ConfigError, PluginError
+from harness.plugins import all_ops, load
 from harness.plugins.dispatch import Dispatch
-from harness.plugins.loading import all_ops, load
 
 SOURCE = """
 from harness import hookimpl

@@ -3,8 +3,8 @@
 import pytest
 
 from harness.errors import ConfigError, OpNotImplemented
+from harness.plugins import all_ops
 from harness.plugins.dispatch import Dispatch
-from harness.plugins.loading import all_ops
 
 KERNEL = """
 from harness import hookimpl

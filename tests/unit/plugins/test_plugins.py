@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from harness.errors import OpNotImplemented, PluginError
+from harness.plugins import all_ops, installed, load, load_wrapper, require
 from harness.plugins import loading as plugins
-from harness.plugins.loading import all_ops, installed, load, load_wrapper, require
 
 GOOD = """
 import numpy as np

@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from harness.contract.precision import Precision
 from harness.models.gpt2 import GPT2
-from harness.plugins.loading import all_ops
+from harness.plugins import all_ops
 from harness.training.trainer import Trainer, TrainerSettings
 
 MODEL = GPT2(layers=2, heads=2, channels=32, positions=16, vocab_size=128)

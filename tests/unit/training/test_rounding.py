@@ -7,7 +7,7 @@ import pytest
 from harness.contract.precision import Precision
 from harness.errors import ConfigError, PluginError
 from harness.ops.stochastic_cast import round_at_random
-from harness.plugins.loading import all_ops, load
+from harness.plugins import all_ops, load
 from harness.training.optimizer import MASTER
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
@@ -37,7 +37,7 @@ def step(trainer, batch):
 
 def low(trainer):
     size = trainer.parameters.layout.total
-    return trainer.parameters.flat("low", 0, size).view(np.uint16).copy()
+    return trainer.parameters.flat("bf16_weights", 0, size).view(np.uint16).copy()
 
 
 def expected_low(trainer):

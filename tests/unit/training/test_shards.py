@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from harness.errors import ConfigError
-from harness.execution.parameters import NUMBERS, Layout
-from harness.plugins.loading import all_ops, load
+from harness.planning.layout import NUMBERS, Layout
+from harness.plugins import all_ops, load
 from harness.training.shards import Span, groups, shard, shard_size
 
 RANKS = [1, 2, 3, 7, 8]

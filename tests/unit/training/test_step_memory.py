@@ -8,7 +8,7 @@ import pytest
 
 from harness.errors import PluginError
 from harness.models.gpt2 import GPT2
-from harness.plugins.loading import all_ops
+from harness.plugins import all_ops
 from harness.training.trainer import Trainer, TrainerSettings
 
 B, T, MICRO = 8, 64, 2
