@@ -4,9 +4,7 @@ Everything runs on the one stream, in order. Copies to the device go through pin
 at once; only to_host, synchronize and the reading of a begun read wait.
 """
 
-import gc
 import threading
-from collections import deque
 from contextlib import suppress
 from functools import cached_property
 from time import perf_counter
@@ -17,15 +15,18 @@ import numpy as np
 from backends.cupy_cuda import _gpu_errors
 from backends.cupy_cuda._cubin import cubin
 from backends.cupy_cuda._options import VARIABLE
-from harness.device.stream import Stream, shared
+from harness.device import Stream, shared
+from harness.device.gpu import (
+    PinnedCopies,
+    Slot,
+    dotted,
+    memory_in_capture,
+    no_garbage_collected,
+    nothing,
+    out_of_memory,
+)
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
-
-PINNED_BYTES = 4 << 20
-"""A copy to the device of at most this many bytes goes through pinned memory; a larger one waits."""
-
-SLOTS = 32
-"""Copies under way at a time, before the oldest is waited for."""
 
 DEFAULT_SHARED_BYTES = 48 << 10
 """What a block may take of shared memory without asking for more: of both kinds together."""
@@ -45,26 +46,7 @@ def new_stream(cupy):
     return Stream(made.ptr, made)
 
 
-class Slot:
-    """Pinned memory that a copy passes through, and the event that says when it has."""
-
-    def __init__(self, cupy):
-        self._cupy, self.nbytes, self.memory = cupy, 0, None
-        self.event = cupy.cuda.Event(disable_timing=True)
-
-    def wait(self):
-        self.event.synchronize()
-
-    def numpy(self, shape, dtype):
-        """The memory as a NumPy array; it grows where it must."""
-        nbytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        if nbytes > self.nbytes:
-            self.memory = self._cupy.cuda.alloc_pinned_memory(nbytes)
-            self.nbytes = nbytes
-        return np.ndarray(shape, dtype, self.memory)
-
-
-class Gpu:
+class Gpu(PinnedCopies):
     """The machine. `copies` and `waits` count what the host did, as on the CPU."""
 
     def __init__(self, cupy, stream=None):
@@ -76,7 +58,6 @@ class Gpu:
         self.multiprocessors = properties["multiProcessorCount"]
         self.shared_bytes = self.device.attributes["MaxSharedMemoryPerBlockOptin"]
         self.cache_bytes = properties["l2CacheSize"]
-        self.copies = self.waits = 0
         self.compile_seconds = 0.0
         self._pool = cupy.get_default_memory_pool()
         self._shared = stream or new_stream(cupy)
@@ -84,8 +65,7 @@ class Gpu:
         self._stream.use()
         self._thread = threading.get_ident()
         self._modules, self._functions = {}, {}
-        self._outgoing = deque(Slot(cupy) for _ in range(SLOTS))
-        self._incoming = []  # slots that no read holds
+        super().__init__()
 
     @property
     def stream(self):
@@ -95,11 +75,11 @@ class Gpu:
 
     def empty(self, nbytes):
         if self._shared.capturing:
-            raise _gpu_errors.memory_in_capture(nbytes)
+            raise memory_in_capture(nbytes)
         try:
             return self._cupy.cuda.alloc(max(1, nbytes))
         except self._cupy.cuda.memory.OutOfMemoryError as error:
-            raise _gpu_errors.out_of_memory(self, nbytes) from error
+            raise out_of_memory(self, nbytes) from error
 
     def view(self, memory, offset, shape, dtype):
         if hasattr(memory, "shape"):  # and not memory as `empty` gives it
@@ -117,54 +97,27 @@ class Gpu:
         pointer = self._cupy.cuda.MemoryPointer(memory, 0)
         return self._cupy.ndarray(tuple(buffer.shape), dtype, memptr=pointer)
 
-    def from_host(self, buffer, array):
-        array = np.ascontiguousarray(array)
-        assert (array.dtype, array.size) == (buffer.dtype, buffer.size), "of one dtype and size"
-        self.copies += 1
-        if array.nbytes > PINNED_BYTES:
-            self._copy(buffer.data.ptr, array.ctypes.data, array.nbytes, TO_DEVICE)
-            self._stream.synchronize()
-            return
-        slot = self._outgoing.popleft()
-        slot.wait()
-        staged = slot.numpy(array.shape, array.dtype)
-        np.copyto(staged, array)
-        self._copy(buffer.data.ptr, staged.ctypes.data, array.nbytes, TO_DEVICE)
-        slot.event.record(self._stream)
-        self._outgoing.append(slot)
+    def _new_slot(self):
+        event = self._cupy.cuda.Event(disable_timing=True)
+        return Slot(event, self._cupy.cuda.alloc_pinned_memory)
 
-    def to_host(self, array, buffer):
-        assert (array.dtype, array.size) == (buffer.dtype, buffer.size), "of one dtype and size"
-        assert array.flags.c_contiguous, "the host's array is contiguous"
-        self.copies += 1
-        self.waits += 1
-        self._copy(array.ctypes.data, buffer.data.ptr, array.nbytes, TO_HOST)
+    def _record(self, event):
+        event.record(self._stream)
+
+    def _wait(self):
         self._stream.synchronize()
 
-    def begin_read(self, buffer):
-        """Begin a copy to pinned memory; the function returned waits for it alone."""
-        slot = self._incoming.pop() if self._incoming else Slot(self._cupy)
-        staged = slot.numpy(buffer.shape, buffer.dtype)
-        self.copies += 1
-        self._copy(staged.ctypes.data, buffer.data.ptr, staged.nbytes, TO_HOST)
-        slot.event.record(self._stream)
+    def _copy_to_device(self, buffer, array):
+        self._copy(buffer.data.ptr, array.ctypes.data, array.nbytes, TO_DEVICE)
 
-        def read(array):
-            slot.wait()
-            np.copyto(array, staged, casting="no")
-            self._incoming.append(slot)
-
-        return read
+    def _copy_to_host(self, array, buffer):
+        self._copy(array.ctypes.data, buffer.data.ptr, array.nbytes, TO_HOST)
 
     def _copy(self, to, source, nbytes, kind):
         self._runtime.memcpyAsync(to, source, nbytes, kind, self._stream.ptr)
 
     def zero(self, buffer):
         self._runtime.memsetAsync(buffer.data.ptr, 0, buffer.nbytes, self._stream.ptr)
-
-    def synchronize(self):
-        self.waits += 1
-        self._stream.synchronize()
 
     def free_bytes(self):
         free, _ = self._runtime.memGetInfo()
@@ -184,15 +137,9 @@ class Gpu:
         """Record calls as a CUDA graph. Raises ResourceError where they take memory."""
         calls = tuple(calls)
         if not calls:
-            return _nothing  # of no calls there is nothing to launch
-        gc.collect()  # now: garbage that is found in a capture would give memory back in it
-        collecting = gc.isenabled()
-        gc.disable()
-        try:
+            return nothing
+        with no_garbage_collected():
             graph = self._captured(calls)
-        finally:
-            if collecting:
-                gc.enable()
         graph.upload(self._stream)
         return lambda: graph.launch(self._stream)
 
@@ -212,7 +159,7 @@ class Gpu:
         graph = self._stream.end_capture()
         after = self._pool.total_bytes(), self._pool.used_bytes()
         if after != before:
-            raise _gpu_errors.memory_in_capture(after[1] - before[1])
+            raise memory_in_capture(after[1] - before[1])
         return graph
 
     def device_seconds(self, call):
@@ -267,8 +214,8 @@ class Gpu:
         """What computes here, for the run's header."""
         return (
             f"{self.name} (compute capability {self.capability[0]}.{self.capability[1]}), "
-            f"driver {_gpu_errors.dotted(self._runtime.driverGetVersion())}, "
-            f"CUDA runtime {_gpu_errors.dotted(self._runtime.runtimeGetVersion())}, "
+            f"driver {dotted(self._runtime.driverGetVersion())}, "
+            f"CUDA runtime {dotted(self._runtime.runtimeGetVersion())}, "
             f"CuPy {self._cupy.__version__}"
         )
 
@@ -278,7 +225,3 @@ _NULL = np.uint64(0)
 
 _PLAIN = frozenset({int, float, bool})
 """What CuPy would hand over as 64 bits, whatever the kernel takes."""
-
-
-def _nothing():
-    pass

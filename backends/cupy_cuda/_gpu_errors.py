@@ -5,17 +5,23 @@ CuPy, a driver, one that is new enough, a GPU, one that is new enough, a library
 
 from importlib import import_module
 
-from harness.errors import ConfigError, PluginError, ResourceError
-
-MIN_CAPABILITY = (7, 0)
-"""Of the kernels: they need shuffles with masks and independent threads."""
+from harness.device.gpu import (
+    EXTRAS,
+    MIN_CAPABILITY,
+    NO_DRIVER,
+    NONE_SEEN,
+    dotted,
+    gpu_too_old,
+    no_gpu,
+    precision_needs_newer_gpu,
+)
+from harness.errors import PluginError, ResourceError
 
 MIN_CAPABILITY_FOR = {"tf32": (8, 0), "bf16": (8, 0)}
 """Tensor cores take these from the A100 on."""
 
 INSUFFICIENT_DRIVER, NO_DEVICE = 35, 100  # of cudaError
 
-EXTRAS = 'pip install "gpt2-harness[cuda12]", or [cuda13] for a driver of CUDA 13'
 WITHOUT = (
     "backend=numba trains on the CPU; for tests, HARNESS_CUDA_ON_CPU=1 runs these kernels there"
 )
@@ -50,23 +56,17 @@ def check_runtime(runtime):
     except runtime.CUDARuntimeError as error:
         raise _no_devices(runtime, error) from error
     if count == 0:
-        raise _no_gpu("the driver sees no GPU (CUDA_VISIBLE_DEVICES?)")
+        raise _no_gpu(NONE_SEEN)
     properties = runtime.getDeviceProperties(runtime.getDevice())
     capability = properties["major"], properties["minor"]
     if capability < MIN_CAPABILITY:
-        raise ResourceError(
-            f"backend 'cupy' cannot use this GPU: {properties['name'].decode()}",
-            slug="gpu-too-old",
-            expected=f"compute capability {_capability(MIN_CAPABILITY)} or later",
-            found=_capability(capability),
-            do=WITHOUT,
-        )
+        raise gpu_too_old("cupy", properties["name"].decode(), capability, WITHOUT)
 
 
 def _no_devices(runtime, error):
     driver = runtime.driverGetVersion()
     if driver == 0:
-        return _no_gpu("there is no NVIDIA driver")
+        return _no_gpu(NO_DRIVER)
     if error.status == INSUFFICIENT_DRIVER:
         return ResourceError(
             "backend 'cupy': the NVIDIA driver is too old for this CUDA",
@@ -76,29 +76,19 @@ def _no_devices(runtime, error):
             do='a newer driver, or an older CUDA: pip install "gpt2-harness[cuda12]"',
         )
     if error.status == NO_DEVICE:
-        return _no_gpu("the driver sees no GPU (CUDA_VISIBLE_DEVICES?)")
+        return _no_gpu(NONE_SEEN)
     return _no_gpu(str(error))
 
 
 def _no_gpu(reason):
-    return ResourceError(
-        "backend 'cupy' needs an NVIDIA GPU, and there is none",
-        slug="no-gpu",
-        reason=reason,
-        do=WITHOUT,
-    )
+    return no_gpu("cupy", reason, WITHOUT)
 
 
 def check_precision(name, capability, precision):
     """Raise ConfigError where a GPU has no arithmetic for a precision."""
     least = MIN_CAPABILITY_FOR.get(precision, MIN_CAPABILITY)
     if capability < least:
-        raise ConfigError(
-            f"precision={precision} needs compute capability {_capability(least)} or later",
-            slug="precision-needs-newer-gpu",
-            found=f"{name}, {_capability(capability)}",
-            do="precision=fp32",
-        )
+        raise precision_needs_newer_gpu(precision, least, name, capability)
 
 
 def library(name):
@@ -129,24 +119,6 @@ def no_kernel(source, name, reason):
     )
 
 
-def out_of_memory(gpu, nbytes):
-    return ResourceError(
-        f"{nbytes:,} bytes are wanted on {gpu.name}, and {gpu.free_bytes():,} are free",
-        slug="device-memory-too-small",
-        do="a smaller batch_size, with gradient_accumulation; recompute=block; or precision=bf16",
-    )
-
-
-def memory_in_capture(nbytes):
-    return ResourceError(
-        "memory was taken while a step was captured",
-        slug="capture-took-memory",
-        found=f"{nbytes:,} bytes",
-        effect="its graph would write to memory that is handed out again",
-        do="capture=off",
-    )
-
-
 def little_shared_memory(gpu, name, nbytes):
     return ResourceError(
         f"{gpu.name} has too little shared memory for {name}",
@@ -155,12 +127,3 @@ def little_shared_memory(gpu, name, nbytes):
         found=f"{gpu.shared_bytes:,}",
         do="heads of at most 64 channels, or a GPU of compute capability 8.0 or 9.0",
     )
-
-
-def _capability(pair):
-    return f"{pair[0]}.{pair[1]}"
-
-
-def dotted(version):
-    """12090 -> 12.9"""
-    return f"{version // 1000}.{version % 1000 // 10}"

@@ -19,7 +19,7 @@ from functools import cache
 from importlib import import_module
 
 from backends.cupy_cuda._options import VARIABLE
-from harness.device.stream import Recorder, shared
+from harness.device import Recorder, shared
 from harness.errors import PluginError, ResourceError
 
 

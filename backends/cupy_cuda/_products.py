@@ -23,7 +23,7 @@ from backends.cupy_cuda import _cublas, _cublaslt
 from backends.cupy_cuda._launch import BFLOAT16, THREADS, Source, i64, of
 from backends.cupy_cuda._machine import machine
 from backends.cupy_cuda._options import chosen
-from harness.device.hooks import ALIGNMENT
+from harness.device import ALIGNMENT
 
 WORKSPACE = (8 << 20,)
 """float32 numbers, 32 MiB: what NVIDIA recommends for cuBLAS on an H100; scratch of every op here."""

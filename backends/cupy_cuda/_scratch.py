@@ -6,7 +6,7 @@ Nothing is taken while a graph is captured: a plan has lent all that its ops nee
 """
 
 from backends.cupy_cuda._machine import machine
-from harness.device.workspace import Workspace, room
+from harness.device import Workspace, room
 
 __all__ = ["available", "lend", "needed", "room", "scratch", "takes"]
 

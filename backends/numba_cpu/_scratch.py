@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from harness.device.hooks import HOST
-from harness.device.workspace import Workspace, room
+from harness.device import HOST, Workspace, room
 
 __all__ = ["available", "forget", "lend", "needed", "room", "scratch", "takes"]
 

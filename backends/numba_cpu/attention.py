@@ -81,6 +81,7 @@ def _forward(out_NC, lse_UT, qkv_N3C, scale, qkv_T3TD, s_TQJ, mixed_TQD, tasks):
     C, Q, D = out_NC.shape[1], mixed_TQD.shape[1], mixed_TQD.shape[2]
     H = C // D
     total = U * work_of_head(T, Q, 0)
+    # Each thread counts through all blocks and takes its own, so no list of them is needed.
     for task in prange(tasks):
         q_TD, k_TD, v_TD = qkv_T3TD[task, 0], qkv_T3TD[task, 1], qkv_T3TD[task, 2]
         done, here = 0, -1
@@ -92,6 +93,7 @@ def _forward(out_NC, lse_UT, qkv_N3C, scale, qkv_T3TD, s_TQJ, mixed_TQD, tasks):
                 done += work(first, stop, 0)
                 if not mine:
                     continue
+                # Once a head, for all its blocks; a factor for q spares one for each score.
                 if here != u:
                     here = u
                     fetch(q_TD, qkv_N3C, row, column, scale)
@@ -123,6 +125,7 @@ def _backward(
     H = C // D
     of_head = work_of_head(T, Q, 0)
     total = U * of_head
+    # Cut by queries, as in the forward: each dq has one thread, and only dk and dv may have more.
     for task in prange(tasks):
         q_TD, k_TD = inputs_T4TD[task, 0], inputs_T4TD[task, 1]
         v_TD, dout_TD = inputs_T4TD[task, 2], inputs_T4TD[task, 3]
@@ -139,6 +142,7 @@ def _backward(
                 done += work(first, stop, 0)
                 if not mine:
                     continue
+                # q comes scaled, so dk needs no factor; dq gets it when it is stored.
                 if here != u:
                     here = u
                     fetch(q_TD, qkv_N3C, row, column, scale)
@@ -162,9 +166,11 @@ def _backward(
                     s_T2JQ[task],
                 )
                 store(dqkv_N3C, row + first, column, dq_QD, scale)
+            # The head was this thread's from its first block to its last: nobody adds to its sums.
             if begun_here and mine:
                 store(dqkv_N3C, row, C + column, dk_TD, ONE)
                 store(dqkv_N3C, row, 2 * C + column, dv_TD, ONE)
+    # A loop of its own: the parts of a head that was cut are whole once all threads are through.
     for task in prange(tasks):
         for u in range(task, U, tasks):
             done = u * of_head
@@ -196,6 +202,7 @@ def _sums_of(sums_22TD, begun_here):
 def _attend_backward(dq_QD, dk_JD, dv_JD, dout_QD, q_QD, k_JD, v_JD, lse_Q, delta_Q, s_2JQ):
     """Fill dq, and add to dk and dv, for queries, already scaled, that are those of the last keys."""
     Q, before = q_QD.shape[0], k_JD.shape[0] - q_QD.shape[0]
+    # One by one where a masked 0 would meet a NaN, as in the forward (`_attend.py`).
     height = Q if finite(q_QD) and finite(k_JD[before:]) and finite(dout_QD) else 1
     for first in range(0, Q, height):
         stop = first + height
@@ -210,8 +217,10 @@ def _attend_backward(dq_QD, dk_JD, dv_JD, dout_QD, q_QD, k_JD, v_JD, lse_Q, delt
             i = max(0, j - (J - height))
             p_I, ds_I = s_2JQ[0, j, i:height], s_2JQ[1, j, i:height]
             _differentiate(p_I, ds_I, lse_I[i:], delta_I[i:])
+            # The products below take whole rows: what a query does not see must add nothing.
             s_2JQ[0, j, :i] = ZERO
             s_2JQ[1, j, :i] = ZERO
+        # Later queries see these keys too and add to dk and dv; dq has met all of its keys.
         nn(dv_JD[:J], p_JI, dout_QD[first:stop], ONE)
         nn(dk_JD[:J], ds_JI, q_QD[first:stop], ONE)
         tn(dq_QD[first:stop], ds_JI, k_JD[:J], ZERO)

@@ -63,14 +63,17 @@ def attend_of(W):
         here = first + row < T
         last = min(first + M, T)
         stop = before + last
+        # From -infinity, the first tile's fade is exp(-infinity) = 0, and no case of its own.
         if here:
             fill(out, ZERO)
             for i in range(ROWS):
                 top[i], total[i] = -INFINITE, ZERO
 
+        # No further than the last key that the block sees: the tiles beyond would be all mask.
         for start in range(0, stop, N):
             if here:
                 fill(s, ZERO)
+            # A piece of the head at a time: all of a wide head's tiles would not fit in shared memory.
             for column in range(0, D, W):
                 cuda.syncthreads()
                 if start == 0 or D > W:
@@ -81,6 +84,7 @@ def attend_of(W):
                 cuda.syncthreads()
                 if here:
                     multiply_rows(s, q_DM, k_ND, min(W, D - column))
+            # Masked before the maximum: a large score that is not seen would take all others to 0.
             if here:
                 for i in range(ROWS):
                     highest = -INFINITE
@@ -90,6 +94,7 @@ def attend_of(W):
                         highest = s[i, j] if s[i, j] > highest else highest
                     shares_ML[at(row + i), at(lane)] = highest
             cuda.syncthreads()
+            # One maximum for the eight threads of a row: what they add up must have faded alike.
             if here:
                 for i in range(ROWS):
                     highest = top[i]
@@ -108,13 +113,16 @@ def attend_of(W):
                     for j in range(out.shape[1]):
                         out[i, j] *= fade
             cuda.syncthreads()
+            # After all of p is there: a thread's results need the p of the whole row, of all eight.
             if here:
                 multiply_columns(out, p_NM, v_ND, min(N, stop - start))
 
+        # The eight sums of a row are joined once, here, and not for every tile.
         if here:
             for i in range(ROWS):
                 shares_ML[at(row + i), at(lane)] = total[i]
         cuda.syncthreads()
+        # Divided only now: once for each result, and not once for each p of every tile.
         if here:
             for i in range(ROWS):
                 together = ZERO

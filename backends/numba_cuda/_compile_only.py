@@ -27,7 +27,7 @@ from backends.numba_cuda._narrow import as_bits
 from harness.conformance.cases.case import letters_of
 from harness.conformance.cases.listing import cases_of
 from harness.contract.precision import dtype_under
-from harness.device.hooks import HOST
+from harness.device import HOST
 from harness.plugins.loading import all_ops
 
 HEAD_SIZES = (16, 32, 48, 64, 80, 96, 128, 192, 256)  # each may be a kernel of its own

@@ -5,10 +5,8 @@ at once; only to_host, synchronize and the reading of a begun read wait. Numba h
 is the driver's own, of whatever is asked of the stream meanwhile, CuPy's calls among it.
 """
 
-import gc
 import os
 import weakref
-from collections import deque
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from time import perf_counter
@@ -21,13 +19,16 @@ from backends.numba_cuda._compiled import VARIABLE
 from backends.numba_cuda._driver import Driver
 from backends.numba_cuda._kept import keep, was_compiled
 from backends.numba_cuda._narrow import as_bits
-from harness.device.stream import Stream, shared
-
-PINNED_BYTES = 4 << 20
-"""A copy to the device of at most this many bytes goes through pinned memory; a larger one waits."""
-
-SLOTS = 32
-"""Copies under way at a time, before the oldest is waited for."""
+from harness.device import Stream, shared
+from harness.device.gpu import (
+    PinnedCopies,
+    Slot,
+    dotted,
+    memory_in_capture,
+    no_garbage_collected,
+    nothing,
+    out_of_memory,
+)
 
 
 def open_gpu():
@@ -46,26 +47,7 @@ def new_stream(cuda, driver):
     return Stream(int(handle), handle)
 
 
-class Slot:
-    """Pinned memory that a copy passes through, and the event that says when it has."""
-
-    def __init__(self, cuda):
-        self._cuda = cuda
-        self._memory = np.empty(0, np.uint8)
-        self.event = cuda.event(timing=False)
-
-    def wait(self):
-        self.event.synchronize()
-
-    def numpy(self, shape, dtype):
-        """The memory as a NumPy array; it grows where it must."""
-        nbytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        if nbytes > self._memory.nbytes:
-            self._memory = self._cuda.pinned_array(nbytes, np.uint8)
-        return self._memory[:nbytes].view(dtype).reshape(shape)
-
-
-class Gpu:
+class Gpu(PinnedCopies):
     """The machine. `copies` and `waits` count what the host did, as on the CPU."""
 
     simulated = False
@@ -79,10 +61,8 @@ class Gpu:
         _gpu_errors.check_device(self.name, self.capability)
         self._shared = stream
         self._numba_stream = cuda.external_stream(self._shared.address)
-        self.copies = self.waits = 0
         self.compile_seconds = 0.0
-        self._outgoing = deque(Slot(cuda) for _ in range(SLOTS))
-        self._incoming = []  # slots that no read holds
+        super().__init__()
 
     @property
     def _driver(self):
@@ -98,13 +78,13 @@ class Gpu:
 
     def empty(self, nbytes):
         if self._shared.capturing:
-            raise _gpu_errors.memory_in_capture(nbytes)
+            raise memory_in_capture(nbytes)
         try:
             return self._cuda.device_array(max(1, nbytes), np.uint8)
         except self._cuda.cudadrv.driver.CudaAPIError as error:
             if error.code != self._driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY:
                 raise
-            raise _gpu_errors.out_of_memory(self, nbytes) from error
+            raise out_of_memory(self, nbytes) from error
 
     def view(self, memory, offset, shape, dtype):
         shape = tuple(map(int, shape))
@@ -129,53 +109,25 @@ class Gpu:
         }
         return self._cuda.from_cuda_array_interface(described, owner=buffer, sync=False)
 
-    def from_host(self, buffer, array):
-        array = as_bits(np.ascontiguousarray(array))
-        assert (array.dtype, array.size) == (buffer.dtype, buffer.size), "of one dtype and size"
-        self.copies += 1
-        if array.nbytes > PINNED_BYTES:
-            self._to_device(buffer, array)
-            self._wait()
-            return
-        slot = self._outgoing.popleft()
-        slot.wait()
-        staged = slot.numpy(array.shape, array.dtype)
-        np.copyto(staged, array)
-        self._to_device(buffer, staged)
-        slot.event.record(self._numba_stream)
-        self._outgoing.append(slot)
+    def _new_slot(self):
+        return Slot(self._cuda.event(timing=False), self._pinned)
 
-    def to_host(self, array, buffer):
-        array = as_bits(array)
-        assert (array.dtype, array.size) == (buffer.dtype, buffer.size), "of one dtype and size"
-        assert array.flags.c_contiguous, "the host's array is contiguous"
-        self.copies += 1
-        self.waits += 1
-        self._to_host(array, buffer)
-        self._wait()
+    def _pinned(self, nbytes):
+        return self._cuda.pinned_array(nbytes, np.uint8)
 
-    def begin_read(self, buffer):
-        """Begin a copy to pinned memory; the function returned waits for it alone."""
-        slot = self._incoming.pop() if self._incoming else Slot(self._cuda)
-        staged = slot.numpy(buffer.shape, buffer.dtype)
-        self.copies += 1
-        self._to_host(staged, buffer)
-        slot.event.record(self._numba_stream)
+    def _record(self, event):
+        event.record(self._numba_stream)
 
-        def read(array):
-            slot.wait()
-            np.copyto(as_bits(array), staged, casting="no")
-            self._incoming.append(slot)
+    def _as_on_device(self, array):
+        return as_bits(array)
 
-        return read
-
-    def _to_device(self, buffer, array):
+    def _copy_to_device(self, buffer, array):
         if array.nbytes:
             self._driver.cuMemcpyHtoDAsync(
                 _address(buffer), array.ctypes.data, array.nbytes, self.stream
             )
 
-    def _to_host(self, array, buffer):
+    def _copy_to_host(self, array, buffer):
         if array.nbytes:
             self._driver.cuMemcpyDtoHAsync(
                 array.ctypes.data, _address(buffer), array.nbytes, self.stream
@@ -184,10 +136,6 @@ class Gpu:
     def zero(self, buffer):
         if buffer.nbytes:
             self._driver.cuMemsetD8Async(_address(buffer), 0, buffer.nbytes, self.stream)
-
-    def synchronize(self):
-        self.waits += 1
-        self._wait()
 
     def _wait(self):
         self._driver.cuStreamSynchronize(self.stream)
@@ -221,15 +169,9 @@ class Gpu:
         """Record calls as a CUDA graph. Raises ResourceError where they take memory."""
         calls = tuple(calls)
         if not calls:
-            return _nothing  # of no calls there is nothing to launch
-        gc.collect()  # now: garbage that is found in a capture would give memory back in it
-        collecting = gc.isenabled()
-        gc.disable()
-        try:
+            return nothing
+        with no_garbage_collected():
             graph = self._captured(calls)
-        finally:
-            if collecting:
-                gc.enable()
         return Graph(self._driver, graph, self.stream)
 
     def _captured(self, calls):
@@ -256,7 +198,7 @@ class Gpu:
         """Nothing of Numba's takes memory, whoever asks for it: not only `empty`."""
 
         def refuse(nbytes):
-            raise _gpu_errors.memory_in_capture(nbytes)
+            raise memory_in_capture(nbytes)
 
         self._context.memalloc = refuse
         try:
@@ -281,7 +223,7 @@ class Gpu:
 
         return (
             f"{self.name} (compute capability {self.capability[0]}.{self.capability[1]}), "
-            f"driver {_gpu_errors.dotted(self._driver.cuDriverGetVersion())}, "
+            f"driver {dotted(self._driver.cuDriverGetVersion())}, "
             f"numba-cuda {numba_cuda.__version__}, numba {numba.__version__}"
         )
 
@@ -336,7 +278,3 @@ def _quiet():
     for name in ("CUDA_ARRAY_INTERFACE_SYNC", "CUDA_LOW_OCCUPANCY_WARNINGS"):
         os.environ[f"NUMBA_{name}"] = "0"  # for when Numba reads its settings again
         setattr(config, name, 0)
-
-
-def _nothing():
-    pass

@@ -5,10 +5,17 @@ numba-cuda, a driver, one that is new enough, a GPU, one that is new enough, mem
 
 from importlib.util import find_spec
 
-from harness.errors import ConfigError, PluginError, ResourceError
-
-MIN_CAPABILITY = (7, 0)
-"""What backend `cupy` asks for too."""
+from harness.device.gpu import (
+    EXTRAS,
+    MIN_CAPABILITY,
+    NO_DRIVER,
+    NONE_SEEN,
+    dotted,
+    gpu_too_old,
+    no_gpu,
+    precision_needs_newer_gpu,
+)
+from harness.errors import PluginError, ResourceError
 
 MIN_CAPABILITY_FOR_BF16 = (8, 0)
 """The A100 is the first that rounds to bfloat16 by itself, as `narrow` asks it to."""
@@ -16,7 +23,6 @@ MIN_CAPABILITY_FOR_BF16 = (8, 0)
 MIN_CUDA = 12000
 """Of the driver: what cuda.bindings asks of it."""
 
-EXTRAS = 'pip install "gpt2-harness[cuda12]", or [cuda13] for a driver of CUDA 13'
 WITHOUT = (
     "NUMBA_ENABLE_CUDASIM=1 runs the same kernels in Numba's simulator, for tests; "
     "backend=numba trains on the CPU"
@@ -51,7 +57,7 @@ def check_driver(driver):
     try:
         code, version = driver.cuDriverGetVersion()
     except RuntimeError as error:  # it looks for libcuda at its first call
-        raise _no_gpu("there is no NVIDIA driver") from error
+        raise _no_gpu(NO_DRIVER) from error
     if code == driver.CUresult.CUDA_SUCCESS and version < MIN_CUDA:
         raise ResourceError(
             "backend 'numba_cuda': the NVIDIA driver is too old",
@@ -66,64 +72,21 @@ def check_driver(driver):
         if code == driver.CUresult.CUDA_SUCCESS and count > 0:
             return
     if code in (driver.CUresult.CUDA_SUCCESS, driver.CUresult.CUDA_ERROR_NO_DEVICE):
-        raise _no_gpu("the driver sees no GPU (CUDA_VISIBLE_DEVICES?)")
+        raise _no_gpu(NONE_SEEN)
     raise _no_gpu(f"the driver says {code.name}")
 
 
 def check_device(name, capability):
     """Raise ResourceError where a GPU is too old."""
     if capability < MIN_CAPABILITY:
-        raise ResourceError(
-            f"backend 'numba_cuda' cannot use this GPU: {name}",
-            slug="gpu-too-old",
-            expected=f"compute capability {_capability(MIN_CAPABILITY)} or later",
-            found=_capability(capability),
-            do=WITHOUT,
-        )
+        raise gpu_too_old("numba_cuda", name, capability, WITHOUT)
 
 
 def check_precision(name, capability, precision):
     """Raise ConfigError where a GPU cannot round to bfloat16."""
     if precision == "bf16" and capability < MIN_CAPABILITY_FOR_BF16:
-        raise ConfigError(
-            f"precision=bf16 needs compute capability {_capability(MIN_CAPABILITY_FOR_BF16)} or later",
-            slug="precision-needs-newer-gpu",
-            found=f"{name}, {_capability(capability)}",
-            do="precision=fp32",
-        )
+        raise precision_needs_newer_gpu(precision, MIN_CAPABILITY_FOR_BF16, name, capability)
 
 
 def _no_gpu(reason):
-    return ResourceError(
-        "backend 'numba_cuda' needs an NVIDIA GPU, and there is none",
-        slug="no-gpu",
-        reason=reason,
-        do=WITHOUT,
-    )
-
-
-def out_of_memory(gpu, nbytes):
-    return ResourceError(
-        f"{nbytes:,} bytes are wanted on {gpu.name}, and {gpu.free_bytes():,} are free",
-        slug="device-memory-too-small",
-        do="a smaller batch_size, with gradient_accumulation; recompute=block; or precision=bf16",
-    )
-
-
-def memory_in_capture(nbytes):
-    return ResourceError(
-        "memory was taken while a step was captured",
-        slug="capture-took-memory",
-        found=f"{nbytes:,} bytes",
-        effect="its graph would write to memory that is handed out again",
-        do="capture=off",
-    )
-
-
-def _capability(pair):
-    return f"{pair[0]}.{pair[1]}"
-
-
-def dotted(version):
-    """12090 -> 12.9"""
-    return f"{version // 1000}.{version % 1000 // 10}"
+    return no_gpu("numba_cuda", reason, WITHOUT)

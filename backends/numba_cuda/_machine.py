@@ -12,7 +12,7 @@ The two of them, `_gpu.Gpu` and `simulator.machine.Simulator`, have these member
 from functools import cache
 
 from backends.numba_cuda._compiled import SIMULATED, VARIABLE
-from harness.device.stream import Recorder, shared
+from harness.device import Recorder, shared
 from harness.errors import PluginError, ResourceError
 
 _instead = []

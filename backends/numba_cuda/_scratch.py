@@ -4,7 +4,7 @@ sums_BC, = scratch((BLOCKS, C))
 """
 
 from backends.numba_cuda._machine import machine
-from harness.device.workspace import Workspace, room
+from harness.device import Workspace, room
 
 __all__ = ["available", "lend", "needed", "room", "scratch", "takes"]
 

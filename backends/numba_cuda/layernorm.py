@@ -108,12 +108,14 @@ def _forward(sum_NC, out_NC, mean_N, rstd_N, x_NC, b_NC, weight_C, bias_C, eps):
     weight_K = cuda.local.array(AT_ONCE, np.float32)
     bias_K = cuda.local.array(AT_ONCE, np.float32)
     n, C = cuda.blockIdx.x, x_NC.shape[1]
+    # The mean has a pass of its own: mean(x²) - mean² would cancel where the mean is large.
     total = ZERO
     for first in range(cuda.threadIdx.x, C, piece()):
         _read_sum(x_K, x_NC, b_NC, n, first, ZERO)
         for k in range(AT_ONCE):
             total += x_K[k]
     mean = block_sum(total, partial) / np.float32(C)
+    # Beyond the row stands the mean: what is not there must add no square.
     total = ZERO
     for first in range(cuda.threadIdx.x, C, piece()):
         _read_sum(x_K, x_NC, b_NC, n, first, mean)
@@ -121,6 +123,7 @@ def _forward(sum_NC, out_NC, mean_N, rstd_N, x_NC, b_NC, weight_C, bias_C, eps):
             centred = x_K[k] - mean
             total += centred * centred
     rstd = ONE / sqrt(block_sum(total, partial) / np.float32(C) + eps)
+    # Kept for the backward, which then reads a row twice and not four times.
     if cuda.threadIdx.x == 0:
         mean_N[n] = mean
         rstd_N[n] = rstd
@@ -170,6 +173,8 @@ def _backward(dx_NC, dweight_BC, dbias_BC, dsum_NC, dout_NC, x_NC, weight_C, mea
     for n in range(cuda.blockIdx.x, N, cuda.gridDim.x):
         dout_C, x_C, mean, rstd = dout_NC[n], x_NC[n], mean_N[n], rstd_N[n]
         mean_dxhat, mean_dxhat_xhat = ZERO, ZERO
+        # Every dx needs both means of its row, so it is read once before any is written.
+        # Blocks that share the columns each find them: no block waits for another.
         if dx_NC is not None:
             total, total_xhat = ZERO, ZERO
             for first in range(thread, C, piece()):
@@ -182,6 +187,7 @@ def _backward(dx_NC, dweight_BC, dbias_BC, dsum_NC, dout_NC, x_NC, weight_C, mea
                     total_xhat += dxhat * ((xhat_K[k] - mean) * rstd)
             total, total_xhat = block_sums(total, total_xhat, partial, also_partial)
             mean_dxhat, mean_dxhat_xhat = total / np.float32(C), total_xhat / np.float32(C)
+        # Only the block's own columns now: it has shared memory for the sums of no more.
         for first in range(left + thread, right, piece()):
             read(dout_K, dout_C, first, right, ZERO)
             read(xhat_K, x_C, first, right, mean)
@@ -204,6 +210,7 @@ def _backward(dx_NC, dweight_BC, dbias_BC, dsum_NC, dout_NC, x_NC, weight_C, mea
                     dx = rstd * (dxhat - mean_dxhat - xhat_K[k] * mean_dxhat_xhat)
                     dout_K[k] = dsum_K[k] + dx if dsum_NC is not None else dx
                 write(dx_NC[n], dout_K, first, right)
+    # Once a block, and not once a row: this is all that the second kernel has to read again.
     for p in range(thread, right - left, threads):
         if dweight_BC is not None:
             dweight_BC[cuda.blockIdx.x, left + p] = dweight_P[p]
@@ -226,12 +233,14 @@ def _add_up(out_C, sums_BC, accumulate):
     B, C = sums_BC.shape
     column, row = cuda.threadIdx.x, cuda.threadIdx.y
     c = cuda.blockIdx.x * WARP + column
+    # A warp lies along the columns, so that each of its reads is one line of memory.
     total = ZERO
     if c < C:
         for b in range(row, B, WARP):
             total += sums_BC[b, c]
     partial[row, column] = total
     cuda.syncthreads()
+    # By one thread, from the first to the last: the order is the same in every run.
     if row == 0 and c < C:
         total = out_C[c] if accumulate else ZERO
         for each in range(WARP):

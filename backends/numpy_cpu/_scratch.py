@@ -8,7 +8,7 @@ import threading
 
 import numpy as np
 
-from harness.device.hooks import HOST
+from harness.device import HOST
 
 _kept = threading.local()
 

@@ -20,7 +20,7 @@ import numpy as np
 from experiments.generation_speed.peer import peer_of, why_not
 from harness.bench import op_times
 from harness.decoding.decoder import Decoder, NextToken, Recomputer
-from harness.device.hooks import HOST
+from harness.device import HOST
 from harness.execution.parameters import Parameters
 from harness.machine.provenance import versions
 from harness.models.gpt2 import GPT2, build

@@ -27,7 +27,7 @@ SOURCES = {
     """,
     "load": """
         from harness.contract import core_ops
-        from harness.device.hooks import HOST
+        from harness.device import HOST
         from harness.interchange.opening import open_model
         from harness.models.gpt2 import build
         from harness.execution.parameters import Parameters

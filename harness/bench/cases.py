@@ -15,7 +15,7 @@ from harness.bench.device_clock import DeviceClock
 from harness.conformance.tolerance import error_in_tolerances, tolerance
 from harness.contract import Argument, Half, Ids, Op, OpTable, Param, State
 from harness.contract.precision import BFLOAT16, dtype_under
-from harness.device.hooks import HOST
+from harness.device import HOST
 from harness.errors import NumericsError
 from harness.plugins.loading import Backend
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from harness.contract import Acc, Half, State
-from harness.device.hooks import ALIGNMENT
+from harness.device import ALIGNMENT
 
 POISON = 0xFF
 GUARD = 256

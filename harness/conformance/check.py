@@ -10,7 +10,7 @@ from harness.conformance.report import Row, counts, row_of, write_report
 from harness.contract import OpTable
 from harness.contract.precision import POLICIES
 from harness.contract.table import nearest
-from harness.device.hooks import HOOKS
+from harness.device import HOOKS
 from harness.errors import ConfigError, NumericsError, OpNotImplemented
 from harness.plugins import OPS, Backend, all_ops, installed, load
 

@@ -205,7 +205,7 @@ def _default_backends() -> set[str]:
 
 
 def _halves(backend: Any) -> int:
-    from harness.device.hooks import HOOKS
+    from harness.device import HOOKS
 
     return sum(hook not in HOOKS for hook in backend.functions)
 

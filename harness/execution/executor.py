@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.device.hooks import HOST, Device, aligned
+from harness.device import HOST, Device, aligned
 from harness.execution.parameters import Parameters
 from harness.execution.shared_buffers import SHARED_KINDS, SharedBuffers
 from harness.graph.program import Tensor

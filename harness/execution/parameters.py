@@ -10,7 +10,7 @@ import numpy as np
 
 from harness.contract import Shape
 from harness.contract.precision import FLOAT32
-from harness.device.hooks import Device
+from harness.device import Device
 from harness.errors import CheckpointError
 from harness.graph.program import Program
 from harness.models.initial_values import initial_values, named_stream

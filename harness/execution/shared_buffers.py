@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.device.hooks import Device, aligned
+from harness.device import Device, aligned
 from harness.planning.plan import Version
 
 SHARED_KINDS = ("state", "parameter")

@@ -12,7 +12,7 @@ from harness.contract.precision import Precision
 from harness.decoding.continuation import INTERRUPTED, Row, continuations
 from harness.decoding.decoder import Decoder, NextToken, Recomputer
 from harness.decoding.sampling import row_stream
-from harness.device.hooks import HOST
+from harness.device import HOST
 from harness.execution.parameters import Parameters
 from harness.generation.prompting import Prompting, Say
 from harness.generation.settings import GenerateConfig, chosen

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.conformance.judge import judge
-from harness.device.hooks import HOOKS
+from harness.device import HOOKS
 from harness.errors import NumericsError, PluginError
 from harness.mutation.mutants import Mutation, mutations_of
 from harness.mutation.mutated_package import Replaced, Subject

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.device.hooks import aligned
+from harness.device import aligned
 
 
 @dataclass(eq=False)

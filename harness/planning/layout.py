@@ -13,7 +13,7 @@ import numpy as np
 
 from harness.contract import Shape
 from harness.contract.precision import BFLOAT16, FLOAT32
-from harness.device.hooks import ALIGNMENT
+from harness.device import ALIGNMENT
 from harness.graph.program import Program
 
 NUMBERS = ALIGNMENT // BFLOAT16.itemsize

@@ -27,8 +27,8 @@ from harness import ROOT, __version__
 from harness.contract import OpTable, core_ops, reference
 from harness.contract.signature import source_line
 from harness.contract.table import nearest
+from harness.device import Device
 from harness.device import hooks as device
-from harness.device.hooks import Device
 from harness.errors import ConfigError, OpNotImplemented, PluginError
 from harness.plugins.discovery import (
     BACKENDS,

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.device.hooks import Device
+from harness.device import Device
 from harness.execution.executor import Bound, Executor
 from harness.planning.plan import Plan
 from harness.training.optimizer import Optimizer

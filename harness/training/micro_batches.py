@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from harness.device.readback import reading
+from harness.device import reading
 from harness.execution.executor import Executor
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from harness.contract.table import nearest
-from harness.device.readback import reading
+from harness.device import reading
 from harness.errors import ConfigError, OpNotImplemented
 from harness.execution.parameters import Parameters
 from harness.planning.layout import BF16_WEIGHTS

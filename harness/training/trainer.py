@@ -17,8 +17,7 @@ import numpy as np
 
 from harness.contract import OpTable
 from harness.decoding.decoder import Decoder, NextToken, Recomputer
-from harness.device.hooks import HOST
-from harness.device.readback import reads_late
+from harness.device import HOST, reads_late
 from harness.errors import ConfigError, NumericsError
 from harness.execution.executor import Executor
 from harness.execution.parameters import Parameters, bf16_weight_bytes

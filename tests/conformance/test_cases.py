@@ -7,7 +7,7 @@ from harness.conformance.cases.case import CACHE, data_of, parse_case
 from harness.conformance.cases.data import STYLES
 from harness.conformance.cases.listing import cases_of
 from harness.conformance.trial import prepare
-from harness.device.hooks import ALIGNMENT, HOST
+from harness.device import ALIGNMENT, HOST
 from harness.errors import ConfigError
 from harness.plugins import all_ops
 

@@ -8,7 +8,7 @@ import tracemalloc
 import pytest
 
 from harness.contract import core_ops
-from harness.device.hooks import HOST
+from harness.device import HOST
 from harness.execution.parameters import Parameters
 from harness.interchange.huggingface.writing import write_huggingface
 from harness.interchange.initial_model import InitialModel

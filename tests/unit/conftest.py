@@ -10,7 +10,7 @@ import pytest
 from harness.contract import Acc, Magnitude
 from harness.contract.precision import Precision
 from harness.contract.signature import merge_leading
-from harness.device.hooks import HOST
+from harness.device import HOST
 from harness.execution.executor import Executor
 from harness.execution.parameters import Parameters
 from harness.machine.peaks import Peaks, Rates

@@ -9,7 +9,7 @@ from collections import Counter
 from harness import hookimpl
 from harness.contract import core_ops
 from harness.contract.reference import make_function
-from harness.device.hooks import HOST
+from harness.device import HOST
 
 device = "toy"
 arrays = "toy"

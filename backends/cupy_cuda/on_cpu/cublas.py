@@ -7,14 +7,16 @@ from itertools import count
 
 import numpy as np
 
-from backends.cupy_cuda.on_cpu import cublaslt
-from backends.cupy_cuda.on_cpu.cublaslt import (
+from backends.cupy_cuda.on_cpu.products import (
     COMPUTE_32F,
     COMPUTE_32F_FAST_TF32,
     CUDA_R_32F,
     DTYPES,
     INVALID_VALUE,
     NOT_SUPPORTED,
+    column_major,
+    numbers_at,
+    operand,
 )
 
 calls = []
@@ -74,7 +76,7 @@ def gemmEx(  # noqa: N802 - as CuPy calls it
     right = {"type": Btype, "rows": n if transb else k, "cols": k if transb else n, "ld": ldb}
     out = {"type": Ctype, "rows": m, "cols": n, "ld": ldc}
     _check(left, right, out, computeType, (A, B, C))
-    scale, share = (float(cublaslt._at(at, np.float32, 1)[0]) for at in (alpha, beta))
+    scale, share = (float(numbers_at(at, np.float32, 1)[0]) for at in (alpha, beta))
     calls.append(
         {
             "left": {**left, "transposed": bool(transa), "pointer": A},
@@ -88,9 +90,9 @@ def gemmEx(  # noqa: N802 - as CuPy calls it
         }
     )
     tf32 = computeType == COMPUTE_32F_FAST_TF32
-    a, b, c = map(cublaslt.column_major, (A, B, C), (left, right, out))
+    a, b, c = map(column_major, (A, B, C), (left, right, out))
     with np.errstate(all="ignore"):
-        product = cublaslt.operand(a, transa, tf32) @ cublaslt.operand(b, transb, tf32)
+        product = operand(a, transa, tf32) @ operand(b, transb, tf32)
         result = np.float32(scale) * product
         if share:
             result += np.float32(share) * c.astype(np.float32)

@@ -1,24 +1,27 @@
 """cuBLASLt in NumPy: `nvmath.bindings.cublasLt`, as far as this backend uses it.
 
 Names, arguments and numbers are the binding's own: descriptors are handles, attributes are bytes at an
-address, matrices are column-major at an address. What the library refuses is refused here, and some of
-what it only might: an epilogue or a combination of types that nobody is known to run. Numbers are
-multiplied as the compute type says, summed in float32, and rounded once.
+address, matrices are column-major at an address. `products.py` multiplies them, or says why not.
 
 calls: what was asked for, one dict each; forget() empties it. It never speaks for the library's speed.
 """
 
-import ctypes
 from enum import IntEnum
 from itertools import count
 
-import ml_dtypes
 import numpy as np
 
-CUDA_R_32F, CUDA_R_16BF = 0, 14
-COMPUTE_32F, COMPUTE_32F_FAST_TF32 = 68, 77
-DTYPES = {CUDA_R_32F: np.dtype(np.float32), CUDA_R_16BF: np.dtype(ml_dtypes.bfloat16)}
-INVALID_VALUE, NOT_SUPPORTED = 7, 15
+from backends.cupy_cuda.on_cpu.products import (
+    COMPUTE_32F_FAST_TF32,
+    INVALID_VALUE,
+    NOT_SUPPORTED,
+    Epilogue,
+    column_major,
+    numbers_at,
+    operand,
+    unsupported,
+    with_epilogue,
+)
 
 MatmulDescAttribute = IntEnum(
     "MatmulDescAttribute",
@@ -50,20 +53,6 @@ MatmulPreferenceAttribute = IntEnum(
 ReductionScheme = IntEnum(
     "ReductionScheme", {"NONE": 0, "INPLACE": 1, "COMPUTE_TYPE": 2, "OUTPUT_TYPE": 4, "MASK": 7}
 )
-Epilogue = IntEnum(
-    "Epilogue",
-    {
-        "DEFAULT": 1,
-        "BIAS": 4,
-        "GELU_AUX": 160,
-        "GELU_AUX_BIAS": 164,
-        "DGELU": 192,
-        "DGELU_BGRAD": 208,
-        "BGRADA": 256,
-        "BGRADB": 512,
-    },
-)
-
 _WIDE = ("BIAS_POINTER", "EPILOGUE_AUX_POINTER", "EPILOGUE_AUX_LD")
 DESCRIPTION = {a: np.int64 if a.name in _WIDE else np.int32 for a in MatmulDescAttribute}
 DESCRIPTION[MatmulDescAttribute.EPILOGUE] = np.uint32
@@ -169,11 +158,13 @@ def matmul_algo_get_heuristic(
     assert _objects[light_handle] == "handle"
     description, wanted = _objects[operation_desc], _objects[preference]
     layouts = [_objects[layout] for layout in (adesc, bdesc, cdesc, ddesc)]
-    if refuse_everything or _unsupported(description, *layouts):
+    if refuse_everything or unsupported(description, *layouts):
         raise cuBLASLtError(NOT_SUPPORTED)
     spare = wanted["MAX_WORKSPACE_BYTES"] >= WORKSPACE_BYTES
     found = min(requested_algo_count, 3 if spare else 1)
-    results = _at(heuristic_results_array, matmul_heuristic_result_dtype, requested_algo_count)
+    results = numbers_at(
+        heuristic_results_array, matmul_heuristic_result_dtype, requested_algo_count
+    )
     alignments = [wanted[f"MIN_ALIGNMENT_{matrix}_BYTES"] for matrix in "ABCD"]
     for index, result in enumerate(results[:found]):
         result["workspace_size"] = WORKSPACE_BYTES * (index > 0)
@@ -185,7 +176,7 @@ def matmul_algo_get_heuristic(
             _digest(description, layouts),
             wanted["REDUCTION_SCHEME_MASK"],
         ]
-    _at(return_algo_count, np.int32, 1)[0] = found
+    numbers_at(return_algo_count, np.int32, 1)[0] = found
 
 
 def matmul(
@@ -209,14 +200,14 @@ def matmul(
     assert _objects[light_handle] == "handle"
     description = _objects[compute_desc]
     layouts = [_objects[layout] for layout in (adesc, bdesc, cdesc, ddesc)]
-    index, needs, *alignments, digest, mask = map(int, _at(algo, np.uint64, 8))
+    index, needs, *alignments, digest, mask = map(int, numbers_at(algo, np.uint64, 8))
     if workspace_size_in_bytes < needs or digest != _digest(description, layouts):
         raise cuBLASLtError(INVALID_VALUE)
     addresses = (a, b, c, d)
     if any(not at or at % to for at, to in zip(addresses, alignments, strict=True)):
         raise cuBLASLtError(INVALID_VALUE)
-    _at(workspace, np.uint8, needs)[:] = 0xFF  # NaN, in every type
-    scale, share = (float(_at(factor, np.float32, 1)[0]) for factor in (alpha, beta))
+    numbers_at(workspace, np.uint8, needs)[:] = 0xFF  # NaN, in every type
+    scale, share = (float(numbers_at(factor, np.float32, 1)[0]) for factor in (alpha, beta))
     calls.append(
         {
             "left": {**layouts[0], "transposed": bool(description["TRANSA"]), "pointer": a},
@@ -238,111 +229,7 @@ def matmul(
         result = np.float32(scale) * (A @ B)
         if share:
             result += np.float32(share) * C.astype(np.float32)
-        D[...] = _after(description, result, A, B, D.dtype)
-
-
-def column_major(address, layout):
-    """The matrix at an address, which can be written."""
-    dtype, rows, cols, ld = DTYPES[layout["type"]], layout["rows"], layout["cols"], layout["ld"]
-    numbers = _at(address, dtype, (cols - 1) * ld + rows)
-    strides = (dtype.itemsize, ld * dtype.itemsize)
-    return np.lib.stride_tricks.as_strided(numbers, (rows, cols), strides)
-
-
-def operand(matrix, transposed, tf32):
-    """The float32 numbers that are multiplied; tf32 keeps ten bits of them, ties away from zero."""
-    matrix = (matrix.T if transposed else matrix).astype(np.float32)
-    if not tf32:
-        return matrix
-    bits = np.ascontiguousarray(matrix).view(np.uint32)
-    rounded = ((bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32)
-    return np.where(np.isfinite(matrix), rounded, matrix)
-
-
-def _after(description, x, A, B, dtype):
-    """The epilogue: what becomes of the float32 results, and what it writes beside."""
-    epilogue = Epilogue(description["EPILOGUE"])
-    rows, cols = x.shape
-    bias = description["BIAS_POINTER"]
-    if epilogue in (Epilogue.BIAS, Epilogue.GELU_AUX_BIAS):
-        x = x + _at(bias, dtype, rows).astype(np.float32)[:, None]
-    if epilogue in AUX:
-        shape = {"rows": rows, "cols": cols, "ld": description["EPILOGUE_AUX_LD"]}
-        type_of = {dtype: number for number, dtype in DTYPES.items()}
-        aux = column_major(description["EPILOGUE_AUX_POINTER"], {**shape, "type": type_of[dtype]})
-        if epilogue in (Epilogue.GELU_AUX, Epilogue.GELU_AUX_BIAS):
-            aux[...] = x
-            x = x * _share(x)
-        else:
-            x = x * _slope(aux.astype(np.float32))
-    sums = {Epilogue.DGELU_BGRAD: x, Epilogue.BGRADA: A, Epilogue.BGRADB: B.T}.get(epilogue)
-    if sums is not None:
-        _at(bias, dtype, len(sums))[:] = sums.sum(axis=1)
-    return x
-
-
-def _share(x):
-    u = np.float32(0.7978845608028654) * (x + np.float32(0.044715) * x**3)
-    return np.float32(0.5) * (1 + np.tanh(u))
-
-
-def _slope(x):
-    s = _share(x)
-    return s + x * 2 * s * (1 - s) * np.float32(0.7978845608028654) * (
-        1 + np.float32(3 * 0.044715) * x * x
-    )
-
-
-AUX = (Epilogue.GELU_AUX, Epilogue.GELU_AUX_BIAS, Epilogue.DGELU, Epilogue.DGELU_BGRAD)
-READS_OR_WRITES_A_VECTOR = (
-    Epilogue.BIAS,
-    Epilogue.GELU_AUX_BIAS,
-    Epilogue.DGELU_BGRAD,
-    Epilogue.BGRADA,
-    Epilogue.BGRADB,
-)
-
-
-def _unsupported(description, A, B, C, D):
-    """Why a product is refused, or None."""
-    if description["COMPUTE_TYPE"] not in (COMPUTE_32F, COMPUTE_32F_FAST_TF32):
-        return "compute type"
-    if description["SCALE_TYPE"] != CUDA_R_32F or description["POINTER_MODE"] != 0:
-        return "scale type or pointer mode"
-    if A["type"] != B["type"] or A["type"] not in DTYPES or C["type"] != D["type"]:
-        return "types of A and B, or of C and D"
-    if D["type"] not in (A["type"], CUDA_R_32F):
-        return "type of D"
-    if description["COMPUTE_TYPE"] == COMPUTE_32F_FAST_TF32 and A["type"] != CUDA_R_32F:
-        return "TF32 of numbers that are not float32"
-    if any(layout["ld"] < layout["rows"] or layout["cols"] < 1 for layout in (A, B, C, D)):
-        return "leading dimension"
-    m, k = (A["rows"], A["cols"])[:: -1 if description["TRANSA"] else 1]
-    other_k, n = (B["rows"], B["cols"])[:: -1 if description["TRANSB"] else 1]
-    if k != other_k or (D["rows"], D["cols"]) != (m, n) or (C["rows"], C["cols"]) != (m, n):
-        return "shapes"
-    return _unsupported_epilogue(description, A, D)
-
-
-def _unsupported_epilogue(description, A, D):
-    epilogue = description["EPILOGUE"]
-    if epilogue not in set(Epilogue):
-        return "epilogue"
-    if epilogue in READS_OR_WRITES_A_VECTOR and not description["BIAS_POINTER"]:
-        return "no bias pointer"
-    if description["BIAS_DATA_TYPE"] not in (-1, D["type"]):
-        return "bias of another type than D"
-    if epilogue in AUX:
-        ld = description["EPILOGUE_AUX_LD"]
-        if not description["EPILOGUE_AUX_POINTER"] or ld < D["rows"] or ld % 8:
-            return "auxiliary pointer or leading dimension"
-        if D["type"] != CUDA_R_16BF or description["EPILOGUE_AUX_DATA_TYPE"] not in (-1, D["type"]):
-            return "GELU of float32"  # not promised: no project is known to run it
-    if epilogue == Epilogue.BGRADA and description["TRANSA"]:
-        return "sums of a transposed A"  # as it is used for gradients of weights
-    if epilogue == Epilogue.BGRADB and not description["TRANSB"]:
-        return "sums of a B that is not transposed"
-    return None
+        D[...] = with_epilogue(description, result, A, B, D.dtype)
 
 
 def _digest(description, layouts):
@@ -355,7 +242,7 @@ def _digest(description, layouts):
 def _set(handle, attributes, dtypes, attr, buf, size_in_bytes):
     if attr not in set(attributes) or size_in_bytes != np.dtype(dtypes[attr]).itemsize:
         raise cuBLASLtError(INVALID_VALUE)
-    _objects[handle][attributes(attr).name] = int(_at(buf, dtypes[attr], 1)[0])
+    _objects[handle][attributes(attr).name] = int(numbers_at(buf, dtypes[attr], 1)[0])
 
 
 def _keep(thing):
@@ -366,13 +253,3 @@ def _keep(thing):
 
 def _drop(number):
     del _objects[number]
-
-
-def _at(address, dtype, size):
-    """So many numbers at an address, which can be written."""
-    dtype = np.dtype(dtype)
-    if not address or not size:
-        assert not size, "a null pointer"
-        return np.empty(0, dtype)
-    memory = (ctypes.c_char * (int(size) * dtype.itemsize)).from_address(address)
-    return np.frombuffer(memory, dtype)

@@ -21,8 +21,7 @@ import numpy as np
 from backends.cupy_cuda._gpu_errors import no_kernel
 from backends.cupy_cuda._options import VARIABLE
 from backends.cupy_cuda.on_cpu.compiler import POOL, compile_seconds, compiled, found_compiler
-from harness.device.hooks import HOST
-from harness.device.stream import Recorder
+from harness.device import HOST, Recorder
 from harness.errors import ConfigError
 
 LETTERS = {np.int32: "i", np.int64: "l", np.float32: "f"}

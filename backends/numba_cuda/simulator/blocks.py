@@ -27,7 +27,7 @@ from backends.numba_cuda.simulator.atomic import Atomic
 from backends.numba_cuda.simulator.memory import Local, Shared
 from backends.numba_cuda.simulator.mode import mode
 from backends.numba_cuda.simulator.workers import Workers
-from harness.device.stream import Recorder
+from harness.device import Recorder
 
 STOCK = simulated.BlockManager, simulated.FakeCUDAModule, simulated.swapped_cuda_module
 

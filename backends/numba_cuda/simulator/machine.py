@@ -14,8 +14,7 @@ from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 
 from backends.numba_cuda._narrow import as_bits
 from backends.numba_cuda.simulator import blocks, faults
-from harness.device.hooks import HOST
-from harness.device.stream import Recorder
+from harness.device import HOST, Recorder
 
 POISON = 0xFF
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from backends.cupy_cuda import _cubin
-from backends.cupy_cuda._gpu import PINNED_BYTES, SLOTS, Gpu, new_stream
+from backends.cupy_cuda._gpu import Gpu, new_stream
 from backends.cupy_cuda._launch import BF16, FLOAT, Source, i64
+from harness.device.gpu import PINNED_BYTES, SLOTS
 from harness.errors import PluginError, ResourceError
 from tests.unit.cupy_cuda.fake_cupy import FakeStream, fake_cupy
 

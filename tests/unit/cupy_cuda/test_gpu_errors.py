@@ -70,8 +70,3 @@ def test_without_cupy_the_error_names_the_extra(monkeypatch):
         _gpu_errors.checked_cupy()
     assert refused.value.slug == "library-missing"
     assert "gpt2-harness[cuda12]" in refused.value.facts["do"]
-
-
-def test_versions_of_cuda_are_shown_as_people_write_them():
-    assert _gpu_errors.dotted(12090) == "12.9"
-    assert _gpu_errors.dotted(13000) == "13.0"

@@ -17,6 +17,7 @@ from backends.cupy_cuda import (
 )
 from backends.cupy_cuda._machine import machine
 from backends.cupy_cuda.on_cpu import cublas, cublaslt
+from backends.cupy_cuda.on_cpu.products import COMPUTE_32F
 from harness.conformance.judge import judge
 from harness.errors import PluginError
 from harness.ops import lora as lora_formula
@@ -116,7 +117,7 @@ def test_sums_stay_float32_however_the_work_is_cut(rng, dtype):
         empty(4, 4, dtype=dtype), draw(rng, 4, 4, dtype=dtype), draw(rng, 4, 4, dtype=dtype)
     )
     (call,) = cublaslt.calls
-    assert call["compute"] == cublaslt.COMPUTE_32F
+    assert call["compute"] == COMPUTE_32F
     assert call["reductions"] == cublaslt.ReductionScheme.COMPUTE_TYPE
     _options.choose({"matmul": "cublas"})
     products().nn(

@@ -7,7 +7,7 @@ import pytest
 
 from harness.contract.precision import Precision
 from harness.decoding.decoder import Decoder, Recomputer
-from harness.device.hooks import HOST
+from harness.device import HOST
 from harness.errors import ConfigError, DataError, ResourceError
 from harness.execution.parameters import Parameters
 from harness.models.gpt2 import GPT2, build

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from harness.device.hooks import ALIGNMENT, HOST
-from harness.device.workspace import Workspace, room
+from harness.device import ALIGNMENT, HOST, Workspace, room
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from harness.device.hooks import ALIGNMENT, HOST
+from harness.device import ALIGNMENT, HOST
 from harness.errors import CheckpointError
 from harness.execution.parameters import Parameters
 from harness.graph.program import Program

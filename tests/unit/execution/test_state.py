@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness.contract.precision import Precision
-from harness.device.hooks import HOST
+from harness.device import HOST
 from harness.errors import ConfigError
 from harness.execution.executor import Executor
 from harness.execution.parameters import Parameters

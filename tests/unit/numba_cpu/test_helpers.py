@@ -12,7 +12,7 @@ from backends.numba_cpu._kernel import exact, helper
 from backends.numba_cpu._narrow import as_bits, narrow, wide
 from backends.numba_cpu._products import multiply_nn, multiply_nt, multiply_tn
 from backends.numba_cpu._tiles import part, tile
-from harness.device.hooks import HOST
+from harness.device import HOST
 
 
 @njit

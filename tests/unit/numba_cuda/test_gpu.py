@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from backends.numba_cuda._driver import Driver, DriverError
-from backends.numba_cuda._gpu import PINNED_BYTES, SLOTS, Gpu, new_stream
+from backends.numba_cuda._gpu import Gpu, new_stream
+from harness.device.gpu import PINNED_BYTES, SLOTS
 from harness.errors import ResourceError
 from tests.unit.numba_cuda.fake_cuda import STREAM, CUresult, FakeBinding, FakeCuda, FakeKernel
 

@@ -63,7 +63,3 @@ def test_without_numba_cuda_the_error_names_the_extra_and_the_simulator(missing,
     assert refused.value.slug == "library-missing"
     assert "gpt2-harness[cuda12]" in refused.value.facts["do"]
     assert SIMULATOR in refused.value.facts["do"]
-
-
-def test_versions_of_cuda_are_shown_as_people_write_them():
-    assert _gpu_errors.dotted(12090) == "12.9"

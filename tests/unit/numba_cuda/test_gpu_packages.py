@@ -258,7 +258,7 @@ IndexDataCacheFile.save = full""")  # fmt: skip
 def test_cupy_takes_the_same_stream():
     import cupy
 
-    from harness.device.stream import Stream
+    from harness.device import Stream
 
     shared = Stream(0x57)
     taken = cupy.cuda.Stream.from_external(shared)

@@ -8,8 +8,7 @@ import pytest
 
 from backends.cupy_cuda.on_cpu.machine import Cpu
 from backends.numba_cuda._compiled import SIMULATED
-from harness.device import stream
-from harness.device.stream import Recorder, Stream, shared
+from harness.device import Recorder, Stream, shared, stream
 from harness.errors import ConfigError, PluginError
 from harness.plugins import loading as plugins
 from tests.unit.cupy_cuda.fake_cupy import fake_cupy

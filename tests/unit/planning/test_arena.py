@@ -5,7 +5,7 @@ from itertools import combinations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.device.hooks import ALIGNMENT, aligned
+from harness.device import ALIGNMENT, aligned
 from harness.planning.arena import Block, live_bytes, place
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from harness.device.hooks import ALIGNMENT
+from harness.device import ALIGNMENT
 from harness.graph.program import Program
 from harness.models.gpt2 import build
 from harness.planning.layout import BF16_WEIGHTS, arena_bytes, make_layout

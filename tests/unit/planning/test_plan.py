@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness.contract.precision import BFLOAT16, FLOAT32, Precision
-from harness.device.hooks import ALIGNMENT, aligned
+from harness.device import ALIGNMENT, aligned
 from harness.errors import ConfigError, PluginError
 from harness.graph.program import Program
 from harness.planning.layout import make_layout

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from harness.device.hooks import aligned
+from harness.device import aligned
 from harness.errors import PluginError
 from harness.models.gpt2 import build
 from harness.training.plan_table import totals
