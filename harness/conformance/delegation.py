@@ -65,14 +65,10 @@ def functions_of_others(backend: Backend, ops: OpTable) -> list[tuple[FunctionTy
     """The half-op functions of every loaded backend but this one, and the float64 formulas."""
     own = _package(backend.module)
     found: dict[Any, str] = {}
-    for name, point in installed().items():
-        package = point.module.rpartition(".")[0] or point.module
-        if package == own:
-            continue
-        for module in _loaded(package):
-            for attribute, value in list(vars(module).items()):
-                if isinstance(value, FunctionType) and getattr(value, MARK, None) is not None:
-                    found[value] = f"{attribute} of backend '{name}'"
+    for name, module in _loaded({n: p for n, p in _packages().items() if p != own}):
+        for attribute, value in list(vars(module).items()):
+            if isinstance(value, FunctionType) and getattr(value, MARK, None) is not None:
+                found[value] = f"{attribute} of backend '{name}'"
     # A function that this backend shows as its own stays callable; `borrowed` refuses it by itself.
     if backend.name != "reference":
         for function in (*backend.functions.values(), *backend.variants.values()):
@@ -92,8 +88,7 @@ def borrowed(backend: Backend, hook: str) -> str | None:
     if backend.module is None:
         return None
     home = getattr(backend.functions[hook], "__module__", "") or ""
-    for name, point in installed().items():
-        package = point.module.rpartition(".")[0] or point.module
+    for name, package in _packages().items():
         inside = home == package or home.startswith(package + ".")
         if inside and package != _package(backend.module):
             return name
@@ -102,8 +97,7 @@ def borrowed(backend: Backend, hook: str) -> str | None:
 
 def loaded_modules() -> frozenset[str]:
     """The modules of installed backends that are imported now."""
-    packages = [p.module.rpartition(".")[0] or p.module for p in installed().values()]
-    return frozenset(m.__name__ for package in packages for m in _loaded(package))
+    return frozenset(module.__name__ for _, module in _loaded(_packages()))
 
 
 def foreign(modules: frozenset[str], backend: Backend) -> list[str]:
@@ -118,10 +112,19 @@ def _package(module: ModuleType | None) -> str:
     return module.__name__.rpartition(".")[0] or module.__name__
 
 
-def _loaded(package: str) -> list[ModuleType]:
-    prefix = package + "."
-    return [
-        module
-        for name, module in list(sys.modules.items())
-        if isinstance(module, ModuleType) and (name == package or name.startswith(prefix))
-    ]
+def _packages() -> dict[str, str]:
+    """Backend -> the package that its module is in, or the module where it is in none."""
+    return {n: p.module.rpartition(".")[0] or p.module for n, p in installed().items()}
+
+
+def _loaded(packages: dict[str, str]) -> list[tuple[str, ModuleType]]:
+    """(backend, module) of what is imported of these packages."""
+    of_package = {package: name for name, package in packages.items()}
+    beginnings = tuple(of_package)
+    found = []
+    for name, module in list(sys.modules.items()):
+        if name.startswith(beginnings) and isinstance(module, ModuleType):
+            for package, backend in of_package.items():
+                if name == package or name.startswith(package + "."):
+                    found.append((backend, module))
+    return found

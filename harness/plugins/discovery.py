@@ -4,7 +4,9 @@ Listing reads the metadata of distributions and imports nothing. Two distributio
 name are an error: neither hides the other.
 """
 
-from functools import partial
+import os
+import sys
+from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 
@@ -17,8 +19,23 @@ WRAPPERS = "harness.wrappers"
 
 
 def installed(group: str = BACKENDS) -> dict[str, EntryPoint]:
-    """The plugins of a group by name, read from metadata; nothing is imported."""
+    """The plugins of a group by name, read from metadata; nothing is imported.
+
+    The metadata is read again where a folder of `sys.path` has changed: a distribution came or went.
+    """
+    return dict(_points(group, tuple((folder, _changed_ns(folder)) for folder in sys.path)))
+
+
+@cache
+def _points(group: str, folders: tuple[tuple[str, int], ...]) -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=group)}
+
+
+def _changed_ns(folder: str) -> int:
+    try:
+        return os.stat(folder or ".").st_mtime_ns
+    except OSError:
+        return 0
 
 
 def all_ops() -> OpTable:
