@@ -5,7 +5,8 @@ means something: a shell starts a job in the background with SIGINT ignored, and
 interrupt would inherit that.
 
 `pytest` and `pytest tests/FOLDER` start one worker process for each core (pytest-xdist). A file's tests
-stay in one process, and so do all tests of one backend: nothing is compiled twice. One file, one test,
+stay in one process. So do the suite's tests of one op, where a case is made once for all backends, but
+for those of numba, whose ops share what they compile. One file, one test,
 `--pdb`, `-s` and benchmarks run in one process; `-n 0` asks for that, `-n 4` for four workers.
 
 The tests start hundreds of processes. Where Python may keep no bytecode beside the sources, as in many
@@ -14,6 +15,7 @@ containers, each would compile the same libraries anew: they keep it with pytest
 
 import ctypes
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -28,12 +30,15 @@ MAX_WORKERS = 8  # a worker with every backend loaded takes about 1 GB
 
 # Begun first, since they take longest: a long group that begins last leaves the other cores idle.
 LONGEST_FIRST = (
-    "numba",
-    "numba_cuda",
-    "cupy",
+    "suite of numba",
+    "suite attention",
+    "suite attention_decode",
+    "suite matmul_cross_entropy",
+    "suite matmul_gelu",
+    "suite lora",
+    "suite",
     "tests/docs/test_tutorial.py",
     "tests/docs/test_commands.py",
-    "numpy",
     "tests/integration/test_numba_cuda_runs.py",
     "tests/integration/test_cupy_runs.py",
     "tests/integration/test_peak_memory.py",
@@ -104,13 +109,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log):
 
 
 def group_of(nodeid: str) -> str:
-    """The tests that share a process: those of a backend, those of a page, those of a file."""
+    """The tests that share a process: those of an op, those of a page, those of a file."""
     path, _, test = nodeid.partition("::")
-    parameters = test.partition("[")[2]
     if path == "tests/conformance/test_suite.py":
-        return parameters.partition("-")[0]
+        words = (
+            test.partition("[")[2].rstrip("]").split("-")
+        )  # backend, half and precision, or op and seed
+        if words[0] == "numba":
+            return "suite of numba"  # its ops share compiled helpers
+        return "suite " + re.sub("_(forward|backward)$", "", words[len(words) > 2])
     if path.startswith("tests/unit/numba_cpu/"):
-        return "numba"
+        return "tests/unit/numba_cpu"
     if path == "tests/docs/test_commands.py":
         return nodeid
     return path
@@ -124,7 +133,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
         def place(item: pytest.Item) -> int:
             group = group_of(item.nodeid)
-            return rank.get(group, rank.get(group.partition("::")[0], len(rank)))
+            return rank.get(group, rank.get(re.split(" |::", group)[0], len(rank)))
 
         items.sort(key=place)
 
