@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.conformance.cases.case import Case, data_of, elements_of, letters_of, work_of
+from harness.conformance.cases.case import CACHE, Case, data_of, elements_of, letters_of, work_of
 from harness.conformance.cases.data import row_styles_of, styles_of
 from harness.contract import Acc, Half, Op
 
@@ -51,11 +51,16 @@ def cases_of(
     seeds: each draws other mixed shapes and other data. wide: with the case of larger arrays.
     """
     half = op.half(hook)
-    found: dict[str, Case] = {}
-    for seed in seeds:
-        for case in _cases_of_seed(op, half, precision, seed, wide):
-            found.setdefault(case.id, case)
-    return list(found.values())
+
+    def listed() -> tuple[Case, ...]:
+        found: dict[str, Case] = {}
+        for seed in seeds:
+            for case in _cases_of_seed(op, half, precision, seed, wide):
+                found.setdefault(case.id, case)
+        return tuple(found.values())
+
+    key = ("list", op.file, hook, precision, tuple(seeds), wide)
+    return list(CACHE.get(key, listed, lambda cases: 1024 * len(cases)))
 
 
 def _cases_of_seed(op: Op, half: Half, precision: str, seed: int, wide: bool) -> Iterator[Case]:
@@ -155,7 +160,10 @@ def _aligned(op: Op, half: Half) -> dict[str, int] | None:
     """The largest shape of ALIGNED that the op can have and that is not too much work."""
     letters = letters_of(op, half)
     for sizes in ALIGNED:
-        dims = _valid(op, half, dict(zip(letters, itertools.cycle(sizes), strict=False)))
+        proposed = dict(zip(letters, itertools.cycle(sizes), strict=False))
+        if work_of(half, proposed) > 2 * WORK:
+            continue  # and more so once it is grown until it is valid
+        dims = _valid(op, half, proposed)
         if dims is not None and work_of(half, dims) <= 2 * WORK:
             return dims
     return None
