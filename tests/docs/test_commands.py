@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"])
 UV_RUN = "uv run "
 RUN = ("harness ", "python -m harness.")
-TIMEOUT_S = 300  # the first run with numba compiles, for a minute where nothing else runs
+TIMEOUT_S = 300  # the first run with numba compiles, for minutes where much else runs
 
 BLOCK = re.compile(
     r"^<!-- (?P<note>(?:file:|exit |not run:).*?) -->$|^```(?P<language>\w+)\n(?P<body>.*?)^```$",
