@@ -96,15 +96,18 @@ def test_the_memory_of_the_model_is_told_from_that_of_the_process(peer):
 
 def test_one_that_waits_takes_no_processor_time_and_one_that_does_is_seen(peer):
     quiet, loud = peer(), peer("wasteful")
-    taken = {}
+    before = {}
     for one in (quiet, loud):
         one.build()
         one.run(2)
         time.sleep(0.1)
-        before = one.processor_s()
-        time.sleep(0.5)
-        taken[one] = one.processor_s() - before
-    assert taken[quiet] < 0.02 < 0.1 < taken[loud]
+        before[one] = one.processor_s()
+    # On a busy machine the loud one waits for its turn: it is given half a minute.
+    end = time.monotonic() + 30
+    while (taken := loud.processor_s() - before[loud]) <= 0.1 and time.monotonic() < end:
+        time.sleep(0.1)
+    assert taken > 0.1
+    assert quiet.processor_s() - before[quiet] < 0.02
 
 
 def test_the_worker_needs_the_standard_library_alone():
