@@ -138,6 +138,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=place)
 
 
+def pytest_sessionstart() -> None:
+    """A pytest that a test starts is no worker, whatever started the test."""
+    os.environ.pop("PYTEST_XDIST_WORKER", None)
+    os.environ.pop("PYTEST_XDIST_WORKER_COUNT", None)
+
+
 def pytest_terminal_summary(terminalreporter) -> None:
     """What this run left out, in one line."""
     config = terminalreporter.config
