@@ -4,6 +4,7 @@ What reaches the run is a key of the schema with a plain value. Nothing on the c
 code to call (`_target_`), read the environment (`oc.env`) or change how Hydra itself works.
 """
 
+from functools import lru_cache
 from typing import Any
 
 from harness.config import bounds
@@ -80,23 +81,32 @@ def compose(overrides: list[str]) -> RunConfig:
 
 def compose_for(application: Application, overrides: list[str]) -> Any:
     """The configuration of an application, checked, as its schema's dataclass."""
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    register_schema(application)
-    with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
-        check_keys(overrides, application)
-        try:
-            config = hydra_compose(application.primary, overrides=overrides)
-            found = OmegaConf.to_object(config)
-        except (HydraException, OmegaConfBaseException) as error:
-            raise _misfit(error, overrides) from error
+    check_keys(overrides, application)
+    try:
+        config = _composed(application, tuple(overrides), str(conf_dir()))
+        found = OmegaConf.to_object(config)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _misfit(error, overrides) from error
     application.check(found, overrides)
     bounds.check_backend(found, overrides, OmegaConf.select(config, "backend"))
     return found
+
+
+@lru_cache(maxsize=256)
+def _composed(application: Application, overrides: tuple[str, ...], folder: str) -> Any:
+    """What Hydra makes of these, to be read only.
+
+    It is kept, since Hydra takes a tenth of a second, and a process may ask for one run many times.
+    """
+    from hydra import compose, initialize_config_dir
+
+    register_schema(application)
+    with initialize_config_dir(config_dir=folder, version_base="1.3"):
+        return compose(application.primary, overrides=list(overrides))
 
 
 def to_run(config: Any) -> RunConfig:

@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -74,12 +75,14 @@ def _numpy() -> dict[str, Any]:
     }
 
 
+@cache
 def _distributions() -> dict[str, str]:
+    """What is installed. Each job of a sweep writes it, and a hundred files are read for it."""
     found = {}
     for distribution in metadata.distributions():
-        name = distribution.metadata["Name"]  # None where the metadata is damaged
-        if name:
-            found[name.lower()] = distribution.version
+        said = distribution.metadata  # read once: each look at it parses the file anew
+        if said["Name"]:  # None where the metadata is damaged
+            found[said["Name"].lower()] = said["Version"]
     return dict(sorted(found.items()))
 
 

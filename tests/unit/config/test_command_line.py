@@ -49,3 +49,10 @@ def test_a_setting_may_repeat_another():
 def test_every_number_is_finite(key, value):
     with pytest.raises(ConfigError):
         command_line.compose([f"{key}={value}"])
+
+
+def test_what_a_caller_does_to_a_run_does_not_reach_the_next_that_asks_for_it():
+    (first,) = command_line.check(["wrappers=[./one.py]"])
+    first.wrappers.append("another")
+    (second,) = command_line.check(["wrappers=[./one.py]"])
+    assert second.wrappers == ["./one.py"]
