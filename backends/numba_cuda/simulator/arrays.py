@@ -9,8 +9,10 @@ A negative index counts from the end in NumPy, and mostly it is a guard that was
 import linecache
 import re
 import sys
+from functools import cached_property
 
 import numpy as np
+from numpy import ndarray
 
 from harness.errors import PluginError
 
@@ -28,7 +30,7 @@ class KernelIndexError(PluginError, IndexError):
         vars(self).update(vars(error))
 
 
-class Checked(np.ndarray):
+class Checked(ndarray):
     """An array whose indices have to be within it. `plain` is the same array without the check."""
 
     label, space = "an array", LOCAL
@@ -36,7 +38,12 @@ class Checked(np.ndarray):
     def __array_finalize__(self, source):
         if isinstance(source, Checked):
             self.label, self.space = source.label, source.space
-        self.plain = self.view(np.ndarray)
+
+    def __getattr__(self, name):
+        if name != "plain":
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        self.plain = plain = self.view(ndarray)  # of a result, which nobody gave one
+        return plain
 
     def __getitem__(self, index):
         try:
@@ -52,7 +59,7 @@ class Checked(np.ndarray):
             value = self.plain[index]
         except IndexError as error:
             raise self._beyond(index, error) from None
-        return self._part(value) if type(value) is np.ndarray else value
+        return self._part(value) if type(value) is ndarray else value
 
     def __setitem__(self, index, value):
         try:
@@ -83,7 +90,7 @@ class Checked(np.ndarray):
 
     def _part(self, values):
         part = values.view(type(self))
-        part.label, part.space = self.label, self.space
+        part.label, part.space, part.plain = self.label, self.space, values
         return part
 
     def _beyond(self, index, error=None):
@@ -102,6 +109,12 @@ class Watched(Checked):
 
     watchers = ()
 
+    @cached_property
+    def placed(self):
+        """(address, axes, strides): what an element's own address is made of."""
+        plain = self.plain
+        return plain.__array_interface__["data"][0], plain.ndim, plain.strides
+
     def __array_finalize__(self, source):
         super().__array_finalize__(source)
         if isinstance(source, Watched):
@@ -109,7 +122,7 @@ class Watched(Checked):
 
     def __getitem__(self, index):
         value = Checked.__getitem__(self, index)
-        if not isinstance(value, np.ndarray):
+        if not isinstance(value, ndarray):
             for watcher in self.watchers:
                 watcher.load(self, index)
         return value
@@ -128,7 +141,7 @@ class Watched(Checked):
 def of_kernel(array, label, space, watchers):
     """A NumPy array as a kernel sees it. label: its name, or (code, instruction) that asked for it."""
     seen = array.view(Watched if watchers else Checked)
-    seen.label, seen.space = label, space
+    seen.label, seen.space, seen.plain = label, space, array.view(ndarray)
     if watchers:
         seen.watchers = watchers
     return seen
@@ -152,9 +165,20 @@ def line_of(code, instruction):
     return code.co_firstlineno
 
 
+class _Simulators(dict):
+    """By a module's name, whether it is one of a simulator: asked at every shared and local array."""
+
+    def __missing__(self, name):
+        self[name] = found = name.startswith(SIMULATORS)
+        return found
+
+
+_of_simulator = _Simulators()
+
+
 def in_kernel(frame):
     """The frame, from this one outwards, that is of no simulator."""
-    while frame.f_globals["__name__"].startswith(SIMULATORS):
+    while _of_simulator[frame.f_globals["__name__"]]:
         frame = frame.f_back
     return frame
 

@@ -108,16 +108,17 @@ class Touch:
 
 
 def _addresses(array, index):
-    plain = array.plain
-    start = plain.__array_interface__["data"][0]
+    start, axes, strides = array.placed
     if type(index) is not tuple:
         index = (index,)
-    if len(index) == plain.ndim:
+    if len(index) == axes:
         try:
-            return (start + sum(int(i) * s for i, s in zip(index, plain.strides, strict=True)),)
+            for i, stride in zip(index, strides, strict=True):
+                start += int(i) * stride
+            return (start,)
         except TypeError:
             pass  # there is a slice among them
-    part = plain[index]
+    part = array.plain[index]
     start = part.__array_interface__["data"][0]
     places = np.ndindex(part.shape) if prod(part.shape) else ()
     return [start + sum(i * s for i, s in zip(p, part.strides, strict=True)) for p in places]

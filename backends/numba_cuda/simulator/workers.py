@@ -16,19 +16,19 @@ class Workers:
     """Those of one launch."""
 
     def __init__(self):
-        self._busy = set()
+        self._busy, self._idle, self._host = set(), _idle(), getcurrent()
 
     def lend(self):
         """A worker, which does what is handed to its `switch`."""
-        worker = _idle().pop() if _idle() else _new()
-        worker.parent = getcurrent()
+        worker = self._idle.pop() if self._idle else _new()
+        worker.parent = self._host
         self._busy.add(worker)
         return worker
 
     def take_back(self, worker, outcome):
         """A worker whose switch brought something. Raises that, where it is an error."""
         self._busy.remove(worker)
-        _idle().append(worker)
+        self._idle.append(worker)
         if outcome is not ENDED:
             raise outcome
 
