@@ -3,6 +3,8 @@
 import os
 import platform
 import subprocess
+import sys
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -75,12 +77,26 @@ def _numpy() -> dict[str, Any]:
 
 
 def _distributions() -> dict[str, str]:
+    """Each distribution's version, by name; read again if a folder they are found in has changed."""
+    return dict(_distributions_in(tuple((path, _changed_at(path)) for path in sys.path)))
+
+
+@lru_cache(maxsize=1)
+def _distributions_in(folders: tuple[tuple[str, int], ...]) -> dict[str, str]:
     found = {}
-    for distribution in metadata.distributions():
-        name = distribution.metadata["Name"]  # None where the metadata is damaged
+    for distribution in metadata.distributions(path=[path for path, _ in folders]):
+        about = distribution.metadata  # parsed anew each time it is asked for
+        name = about["Name"]  # None where the metadata is damaged
         if name:
-            found[name.lower()] = distribution.version
+            found[name.lower()] = about["Version"]
     return dict(sorted(found.items()))
+
+
+def _changed_at(folder: str) -> int:
+    try:
+        return os.stat(folder or ".").st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _output_of(command: list[str]) -> str | None:
