@@ -1,7 +1,9 @@
-"""What the system's own files say: the processor's name, and the control groups of this process."""
+"""What the system's own files say: the processor's name, control groups, the folders of imports."""
 
+import os
 import platform
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,3 +47,18 @@ def control_groups(controller: str) -> Iterator[tuple[Path, int]]:
             if not folder.is_relative_to(root):
                 break
             yield folder, 1 if controllers else 2
+
+
+def import_folders() -> tuple[tuple[str, int], ...]:
+    """Each entry of `sys.path`, and when it last changed in ns: as a distribution came or went.
+
+    What is read of installed distributions is kept by this, since a hundred files are read for it.
+    """
+    return tuple((folder, _changed_ns(folder)) for folder in sys.path)
+
+
+def _changed_ns(folder: str) -> int:
+    try:
+        return os.stat(folder or ".").st_mtime_ns
+    except OSError:
+        return 0

@@ -3,13 +3,13 @@
 import os
 import platform
 import subprocess
-from functools import cache
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from harness import __version__
-from harness.files.system import cpu_model
+from harness.files.system import cpu_model, import_folders
 from harness.machine.pinned import SPEED_VARIABLES
 from harness.machine.threads import THREAD_VARIABLES
 
@@ -75,14 +75,19 @@ def _numpy() -> dict[str, Any]:
     }
 
 
-@cache
 def _distributions() -> dict[str, str]:
-    """What is installed. Each job of a sweep writes it, and a hundred files are read for it."""
+    """Each distribution's version, by name. Each job of a sweep writes it."""
+    return dict(_distributions_in(import_folders()))
+
+
+@lru_cache(maxsize=1)
+def _distributions_in(folders: tuple[tuple[str, int], ...]) -> dict[str, str]:
     found = {}
-    for distribution in metadata.distributions():
-        said = distribution.metadata  # read once: each look at it parses the file anew
-        if said["Name"]:  # None where the metadata is damaged
-            found[said["Name"].lower()] = said["Version"]
+    for distribution in metadata.distributions(path=[folder for folder, _ in folders]):
+        about = distribution.metadata  # read once: each look at it parses the file anew
+        name = about["Name"]  # None where the metadata is damaged
+        if name:
+            found[name.lower()] = about["Version"]
     return dict(sorted(found.items()))
 
 

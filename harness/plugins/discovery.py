@@ -4,14 +4,13 @@ Listing reads the metadata of distributions and imports nothing. Two distributio
 name are an error: neither hides the other.
 """
 
-import os
-import sys
-from functools import cache, partial
+from functools import lru_cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 
 from harness.contract import Op, OpTable, core_ops, read_op
 from harness.errors import PluginError
+from harness.files.system import import_folders
 
 BACKENDS = "harness.backends"
 OPS = "harness.ops"
@@ -23,19 +22,12 @@ def installed(group: str = BACKENDS) -> dict[str, EntryPoint]:
 
     The metadata is read again where a folder of `sys.path` has changed: a distribution came or went.
     """
-    return dict(_points(group, tuple((folder, _changed_ns(folder)) for folder in sys.path)))
+    return dict(_points(group, import_folders()))
 
 
-@cache
+@lru_cache(maxsize=16)
 def _points(group: str, folders: tuple[tuple[str, int], ...]) -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=group)}
-
-
-def _changed_ns(folder: str) -> int:
-    try:
-        return os.stat(folder or ".").st_mtime_ns
-    except OSError:
-        return 0
 
 
 def all_ops() -> OpTable:

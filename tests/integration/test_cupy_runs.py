@@ -1,5 +1,6 @@
 """Runs of the backend `cupy`, its kernels on the CPU: losses, resuming, mixing with others, refusing."""
 
+import functools
 import itertools
 import os
 import re
@@ -68,16 +69,27 @@ def run(train):
 
 
 @pytest.fixture(scope="module")
-def formulas():
-    """The losses of a run on the float64 formulas, for settings that were asked for before too."""
-    known = {}
+def known():
+    """The losses of runs that others are held against, by their settings: each is run once."""
+    return {}
 
-    def losses(run, *settings):
+
+@pytest.fixture
+def losses(run, known):
+    """The losses of a run with these settings, for those that were asked for before too."""
+
+    def of(*settings):
         if settings not in known:
-            known[settings] = numbers(run("backend=reference", *settings))
+            known[settings] = numbers(run(*settings))
         return known[settings]
 
-    return losses
+    return of
+
+
+@pytest.fixture
+def formulas(losses):
+    """The losses of a run on the float64 formulas."""
+    return functools.partial(losses, "backend=reference")
 
 
 @pytest.fixture
@@ -116,7 +128,7 @@ def header(outcome, label):
 def test_its_losses_are_those_of_the_formulas(run, formulas, settings):
     precision = settings.split()[0].partition("=")[2]
     found = numbers(run(DEEPER, *settings.split()))
-    assert found == pytest.approx(formulas(run, DEEPER), abs=TOLERANCE[precision])
+    assert found == pytest.approx(formulas(DEEPER), abs=TOLERANCE[precision])
     assert found[-1] < found[0] - 0.1
 
 
@@ -133,7 +145,7 @@ def test_its_losses_are_those_of_the_formulas(run, formulas, settings):
 )
 def test_so_they_are_with_other_settings(run, formulas, precision, settings):
     found = numbers(run(*settings.split(), f"precision={precision}"))
-    assert found == pytest.approx(formulas(run, *settings.split()), abs=TOLERANCE[precision])
+    assert found == pytest.approx(formulas(*settings.split()), abs=TOLERANCE[precision])
 
 
 def test_the_order_of_threads_changes_no_bit(run, monkeypatch):
@@ -219,28 +231,24 @@ def test_a_run_that_was_interrupted_in_a_captured_step_goes_on_bit_for_bit(run, 
     assert resumed.weights(10) == whole.weights(10)
 
 
-def test_a_mix_with_numpy_gives_its_losses_and_lists_its_copies(run):
-    settings = ["ops.layernorm=numpy", "transfer=allow"]
-    alone, mixed = run("backend=numpy"), run(*settings)
-    assert numbers(mixed) == pytest.approx(numbers(alone), abs=1e-5)
+def test_a_mix_with_numpy_gives_its_losses_and_lists_its_copies(run, losses):
+    mixed = run("ops.layernorm=numpy", "transfer=allow")
+    assert numbers(mixed) == pytest.approx(losses("backend=numpy"), abs=1e-5)
     copies = header(mixed, "copy")
     assert "embedding.0.out float32 on cuda -> host" in copies
     assert "layernorm.1.out float32 on host -> cuda" in copies
     assert header(mixed, "capture") == [f"off: {len(copies)} copies between devices"]
 
 
-def test_one_op_of_cupy_among_numpys_gives_their_losses(run):
-    alone, mixed = (
-        run("backend=numpy"),
-        run("backend=numpy", "ops.attention=cupy", "transfer=allow"),
-    )
-    assert numbers(mixed) == pytest.approx(numbers(alone), abs=1e-5)
+def test_one_op_of_cupy_among_numpys_gives_their_losses(run, losses):
+    mixed = run("backend=numpy", "ops.attention=cupy", "transfer=allow")
+    assert numbers(mixed) == pytest.approx(losses("backend=numpy"), abs=1e-5)
     assert "attention.3.out float32 on cuda -> host" in header(mixed, "copy")
 
 
-def test_half_an_op_may_be_anothers(run):
-    alone, mixed = run(), run("ops.layernorm_forward=numpy", "transfer=allow")
-    assert numbers(mixed) == pytest.approx(numbers(alone), abs=1e-5)
+def test_half_an_op_may_be_anothers(run, losses):
+    mixed = run("ops.layernorm_forward=numpy", "transfer=allow")
+    assert numbers(mixed) == pytest.approx(losses(), abs=1e-5)
 
 
 def test_copies_that_are_not_allowed_are_listed(run):
@@ -252,13 +260,10 @@ def test_copies_that_are_not_allowed_are_listed(run):
 
 
 @pytest.mark.parametrize("stated", ["", "capturable = True"])
-def test_a_file_may_have_an_op_of_the_same_device(run, workplace, stated):
+def test_a_file_may_have_an_op_of_the_same_device(run, losses, workplace, stated):
     (workplace / "mine.py").write_text(FILE.format(stated=stated))
-    alone, mixed = (
-        run("ops.matmul_gelu=expand"),
-        run("ops.matmul_gelu=expand", "ops.gelu=./mine.py"),
-    )
-    assert mixed.losses == alone.losses
+    mixed = run("ops.matmul_gelu=expand", "ops.gelu=./mine.py")
+    assert numbers(mixed) == losses("ops.matmul_gelu=expand")
     assert header(mixed, "copy") == []
     (capture,) = header(mixed, "capture")
     assert capture.endswith(
@@ -266,10 +271,10 @@ def test_a_file_may_have_an_op_of_the_same_device(run, workplace, stated):
     )
 
 
-def test_a_wrapper_sees_every_call_of_every_step(run, workplace):
+def test_a_wrapper_sees_every_call_of_every_step(run, losses, workplace):
     (workplace / "counting.py").write_text(COUNTING)
-    alone, wrapped = run(), run("wrappers=[./counting.py]")
-    assert wrapped.losses == alone.losses
+    wrapped = run("wrappers=[./counting.py]")
+    assert numbers(wrapped) == losses()
     assert header(wrapped, "capture") == ["off: a wrapper is to see every call"]
     assert (workplace / "calls").read_text() == "x" * 10
 

@@ -121,6 +121,15 @@ def test_the_versions_say_what_ran(tmp_path, monkeypatch):
     ]
 
 
+def test_a_distribution_that_is_installed_meanwhile_is_found(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "meanwhile" not in provenance.versions()["distributions"]
+    information = tmp_path / "Meanwhile-1.5.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: Meanwhile\nVersion: 1.5\n")
+    assert provenance.versions()["distributions"]["meanwhile"] == "1.5"
+
+
 def git(folder, *arguments):
     who = ["-c", "user.name=n", "-c", "user.email=e"]
     subprocess.run(["git", "-C", folder, *who, *arguments], check=True, capture_output=True)
