@@ -9,6 +9,10 @@ stay in one process. So do the suite's tests of one op, where a case is made onc
 for those of numba, whose ops share what they compile. One file, one test,
 `--pdb`, `-s` and benchmarks run in one process; `-n 0` asks for that, `-n 4` for four workers.
 
+A plain `pytest` holds every backend to its list of fp32. The lists of other precisions of the backends
+that compile or simulate take a fifth of the time: `pytest -m low_precision` runs them, and so does
+`pytest tests/conformance`, as any choice of tests.
+
 The tests start hundreds of processes. Where Python may keep no bytecode beside the sources, as in many
 containers, each would compile the same libraries anew: they keep it with pytest's own cache instead.
 """
@@ -87,11 +91,16 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         option.loadscopereorder = False  # the order is ours: see LONGEST_FIRST
 
 
+def asked_for(config: pytest.Config) -> list[Path]:
+    """The files and folders on the command line, or those of pyproject.toml."""
+    return [(config.invocation_params.dir / argument).resolve() for argument in config.args]
+
+
 def worth_it(config: pytest.Config) -> bool:
     """Whether whole folders of tests run, and nobody wants to see one process at work."""
     option = config.option
     alone = option.usepdb or option.trace or option.capture == "no" or option.collectonly
-    folders = [(config.invocation_params.dir / argument).resolve() for argument in config.args]
+    folders = asked_for(config)
     whole = all(folder in (REPOSITORY, TESTS) or folder.parent == TESTS for folder in folders)
     timed = option.benchmark_only or option.benchmark_enable or folders == [TESTS / "benchmarks"]
     return not alone and not timed and whole and cores_allowed() > 1
@@ -125,9 +134,39 @@ def group_of(nodeid: str) -> str:
     return path
 
 
+LEFT_OUT = "low_precision"
+"""Marks what a plain `pytest` leaves out: see docs/decisions/tests-in-minutes.md."""
+
+COMPILED_OR_SIMULATED = ("numba", "numba_cuda", "cupy")
+
+
+def is_left_out(nodeid: str) -> bool:
+    """Whether it is a test of bf16 or tf32 on a backend that compiles or simulates."""
+    path, _, test = nodeid.partition("::")
+    words = test.partition("[")[2].rstrip("]").split("-")
+    suite = path == "tests/conformance/test_suite.py" and len(words) == 3
+    return suite and words[0] in COMPILED_OR_SIMULATED and words[2] != "fp32"
+
+
+def is_plain(config: pytest.Config) -> bool:
+    """Whether all tests were asked for, and none by its file, name or mark."""
+    chosen = config.option.markexpr or config.option.keyword
+    return not chosen and all(folder in (REPOSITORY, TESTS) for folder in asked_for(config))
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest looks at -m
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if is_left_out(item.nodeid):
+        item.add_marker(LEFT_OUT)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """In a worker, the longest groups come first."""
+    """What a plain run leaves out is deselected; in a worker, the longest groups come first."""
+    if is_plain(config):
+        left_out = [item for item in items if item.get_closest_marker(LEFT_OUT)]
+        items[:] = [item for item in items if not item.get_closest_marker(LEFT_OUT)]
+        config.hook.pytest_deselected(items=left_out)
     if hasattr(config, "workerinput"):
         rank = {name: number for number, name in enumerate(LONGEST_FIRST)}
 
@@ -145,14 +184,16 @@ def pytest_sessionstart() -> None:
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
-    """What this run left out, in one line."""
+    """What this run left out, in one line, with the commands that run it."""
     config = terminalreporter.config
-    if not (
-        config.option.benchmark_only or config.option.benchmark_enable or config.option.collectonly
-    ):
-        terminalreporter.write_line(
-            "not timed here: the benchmarks (uv run pytest --benchmark-only)"
-        )
+    if config.option.benchmark_only or config.option.benchmark_enable or config.option.collectonly:
+        return
+    left_out = "not timed: the benchmarks (uv run pytest --benchmark-only)"
+    if is_plain(config):
+        names = "numba, numba_cuda and cupy"
+        lists = f"the lists of bf16 and tf32 of {names} (uv run pytest -m {LEFT_OUT})"
+        left_out = f"not run: {lists}; {left_out}"
+    terminalreporter.write_line(left_out)
 
 
 @pytest.fixture
