@@ -6,8 +6,8 @@ interrupt would inherit that.
 
 `pytest` and `pytest tests/FOLDER` start one worker process for each core (pytest-xdist). A file's tests
 stay in one process. So do the suite's tests of one op, where a case is made once for all backends, but
-for those of numba, whose ops share what they compile. One file, one test,
-`--pdb`, `-s` and benchmarks run in one process; `-n 0` asks for that, `-n 4` for four workers.
+for those of numba, whose ops share what they compile. One file, one test, `--pdb`, `-s` and benchmarks run
+in one process; `-n 0` asks for that, `-n 4` for four workers.
 
 A plain `pytest` holds every backend to its list of fp32. The lists of other precisions of the backends
 that compile or simulate take a fifth of the time: `pytest -m low_precision` runs them, and so does
@@ -30,6 +30,7 @@ from harness.machine.threads import cores_allowed
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TESTS = REPOSITORY / "tests"
+SUITE = "tests/conformance/test_suite.py"
 MAX_WORKERS = 8  # a worker with every backend loaded takes about 1 GB
 
 # Begun first, since they take longest: a long group that begins last leaves the other cores idle.
@@ -117,13 +118,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log):
     return Groups(config, log) if config.option.dist in ("load", "loadscope") else None
 
 
+def parameters_of(test: str) -> list[str]:
+    """`test[numba-gelu_forward-fp32]` -> backend, half-op, precision; of a reference: op and seed."""
+    return test.partition("[")[2].rstrip("]").split("-")
+
+
 def group_of(nodeid: str) -> str:
     """The tests that share a process: those of an op, those of a page, those of a file."""
     path, _, test = nodeid.partition("::")
-    if path == "tests/conformance/test_suite.py":
-        words = (
-            test.partition("[")[2].rstrip("]").split("-")
-        )  # backend, half and precision, or op and seed
+    if path == SUITE:
+        words = parameters_of(test)
         if words[0] == "numba":
             return "suite of numba"  # its ops share compiled helpers
         return "suite " + re.sub("_(forward|backward)$", "", words[len(words) > 2])
@@ -143,9 +147,9 @@ COMPILED_OR_SIMULATED = ("numba", "numba_cuda", "cupy")
 def is_left_out(nodeid: str) -> bool:
     """Whether it is a test of bf16 or tf32 on a backend that compiles or simulates."""
     path, _, test = nodeid.partition("::")
-    words = test.partition("[")[2].rstrip("]").split("-")
-    suite = path == "tests/conformance/test_suite.py" and len(words) == 3
-    return suite and words[0] in COMPILED_OR_SIMULATED and words[2] != "fp32"
+    words = parameters_of(test)
+    in_list = path == SUITE and len(words) == 3
+    return in_list and words[0] in COMPILED_OR_SIMULATED and words[2] != "fp32"
 
 
 def is_plain(config: pytest.Config) -> bool:
