@@ -6,8 +6,8 @@ interrupt would inherit that.
 
 `pytest` and `pytest tests/FOLDER` start one worker process for each core (pytest-xdist). A file's tests
 stay in one process. So do the suite's tests of one op, where a case is made once for all backends, but
-for those of numba, whose ops share what they compile. One file, one test, `--pdb`, `-s` and benchmarks run
-in one process; `-n 0` asks for that, `-n 4` for four workers.
+for those of numba, whose ops share what they compile. One file, one test, `--pdb`, `-s` and benchmarks
+run in one process; `-n 0` asks for that, `-n 4` for four workers.
 
 A plain `pytest` holds every backend to its list of fp32. The lists of other precisions of the backends
 that compile or simulate take a fifth of the time: `pytest -m low_precision` runs them, and so does
