@@ -25,6 +25,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from harness.machine.threads import cores_allowed
 
@@ -72,6 +73,10 @@ def keep_bytecode() -> None:
 
 
 keep_bytecode()
+
+# How long an example takes says how busy the machine is, and nothing of the code.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 if not gpu_there():
     os.environ.setdefault("HARNESS_CUDA_ON_CPU", "1")
