@@ -195,7 +195,7 @@ GOOD = written({"w": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.ones(
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_mutant_is_read_or_refused_and_nothing_else(tmp_path_factory, data):
     raw = bytearray(GOOD)
     for _ in range(data.draw(st.integers(1, 4))):

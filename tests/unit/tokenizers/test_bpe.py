@@ -75,13 +75,13 @@ def test_tiktoken_and_hugging_face_give_the_same_ids(bpe, hugging_face, text):
 ALPHABET = "abehrs 'HIXß\n\t,.!1290日я🙂é"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.text(alphabet=ALPHABET, max_size=60))
 def test_they_agree_on_any_order_of_characters(bpe, hugging_face, text):
     assert bpe.encode(text).tolist() == hugging_face.encode(text).ids
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=60))
 @example("<|endoftext|>")
 @example(TEXT)
