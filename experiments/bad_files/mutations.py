@@ -95,10 +95,6 @@ def _not_finite(content, rng):
 
 def _json_value(content, rng):
     """One value of a JSON text becomes another, of any kind."""
-    try:
-        tree = json.loads(content)
-    except (ValueError, RecursionError):
-        return content
     places = []
 
     def walk(node):
@@ -108,8 +104,15 @@ def _json_value(content, rng):
             if isinstance(child, dict | list):
                 walk(child)
 
-    if isinstance(tree, dict | list):
-        walk(tree)
+    try:
+        tree = json.loads(content)
+        if isinstance(tree, dict | list):
+            walk(tree)
+    except (
+        ValueError,
+        RecursionError,
+    ):  # too deep: for json up to Python 3.12, for us from 3.13 on
+        return content
     if not places:
         return content
     node, key = places[int(rng.integers(len(places)))]
